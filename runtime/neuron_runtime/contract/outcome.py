@@ -1,0 +1,98 @@
+"""How a container says what became of it: failure codes, exit codes and the termination message.
+
+The kubelet cuts a termination message at 4096 bytes, so `TerminationMessage.encode` keeps below that.
+"""
+
+from enum import Enum, IntEnum
+from typing import Optional
+
+from pydantic import ValidationError
+
+from .digests import ContractModel, Digest
+
+TERMINATION_MESSAGE_LIMIT = 4096
+_DETAIL_LIMIT = 2500
+
+
+class FailureCode(str, Enum):
+    """Stable names of what went wrong in a container."""
+
+    SOURCE_NOT_FOUND = "SourceNotFound"
+    SOURCE_ACCESS_DENIED = "SourceAccessDenied"
+    SOURCE_CHANGED = "SourceChanged"
+    """The files at the pinned commit do not have the digest that was asked for."""
+    SOURCE_UNREACHABLE = "SourceUnreachable"
+    STORE_ACCESS_DENIED = "StoreAccessDenied"
+    STORE_BUCKET_NOT_FOUND = "StoreBucketNotFound"
+    STORE_UNREACHABLE = "StoreUnreachable"
+    UNSUPPORTED_MODEL = "UnsupportedModel"
+    TOOLCHAIN_MISMATCH = "ToolchainMismatch"
+    """The image does not hold the toolchain that the request names."""
+    COMPILER_FAILED = "CompilerFailed"
+    OUT_OF_MEMORY = "OutOfMemory"
+    ARTIFACT_MISSING = "ArtifactMissing"
+    ARTIFACT_DAMAGED = "ArtifactDamaged"
+    """A file's size or SHA-256 is not what the manifest says."""
+    ARTIFACT_INCOMPATIBLE = "ArtifactIncompatible"
+    """The artifact was built by or for something else than this container."""
+    INVALID_SPEC = "InvalidSpec"
+    """The container was started with a document that it cannot read."""
+    INTERNAL = "Internal"
+
+
+class ExitCode(IntEnum):
+    """Exit codes of our containers; apart from those that shells and signals use."""
+
+    OK = 0
+    FAILED = 1
+    INVALID_SPEC = 64
+    ARTIFACT_MISSING = 70
+    ARTIFACT_DAMAGED = 71
+    ARTIFACT_INCOMPATIBLE = 72
+
+
+_EXIT_CODES = {
+    FailureCode.INVALID_SPEC: ExitCode.INVALID_SPEC,
+    FailureCode.ARTIFACT_MISSING: ExitCode.ARTIFACT_MISSING,
+    FailureCode.ARTIFACT_DAMAGED: ExitCode.ARTIFACT_DAMAGED,
+    FailureCode.ARTIFACT_INCOMPATIBLE: ExitCode.ARTIFACT_INCOMPATIBLE,
+}
+
+
+def exit_code_of(code: FailureCode) -> ExitCode:
+    """Exit code that goes with a failure code."""
+    return _EXIT_CODES.get(code, ExitCode.FAILED)
+
+
+class ContainerFailure(Exception):
+    """A failure with a code of ours. Entry points turn it into the termination message and the exit code."""
+
+    def __init__(self, code: FailureCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class TerminationMessage(ContractModel):
+    """What a container leaves behind: a failure with its code, or the artifact that it made."""
+
+    code: FailureCode | None = None
+    """Absent after success."""
+    message: str = ""
+    artifact_digest: Digest | None = None
+
+    def encode(self) -> str:
+        """JSON of at most 4096 bytes; a longer message loses its middle."""
+        message = self.message
+        if len(message.encode()) > _DETAIL_LIMIT:
+            half = _DETAIL_LIMIT // 8
+            message = f"{message[:half]} ... {message[-half:]}"
+        return self.model_copy(update={"message": message}).to_json()
+
+    @classmethod
+    def decode(cls, text: str) -> Optional["TerminationMessage"]:
+        """Read a termination message; None when the text is not one (a log tail, or nothing)."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError:
+            return None

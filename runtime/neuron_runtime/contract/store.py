@@ -1,0 +1,35 @@
+"""Where sources and artifacts lie in a store.
+
+`<prefix>/<domain>/sources/<hex>/` and `<prefix>/<domain>/artifacts/<hex>/`, each committed by its `manifest.json`,
+which is put last and only if absent (`If-None-Match: *`).
+"""
+
+from .digests import ContractModel, Digest, hex_part
+
+MANIFEST = "manifest.json"
+
+
+class StoreLocation(ContractModel):
+    """A bucket and the part of it that one sharing domain uses. Credentials and endpoints come from the environment."""
+
+    bucket: str
+    prefix: str = ""
+    domain: str
+    """`ns/<namespace>`, or `shared`."""
+    region: str | None = None
+
+    def artifact_prefix(self, digest: Digest) -> str:
+        """Key prefix of an artifact, with a closing slash."""
+        return self._prefix("artifacts", digest)
+
+    def source_prefix(self, digest: Digest) -> str:
+        """Key prefix of a source snapshot, with a closing slash."""
+        return self._prefix("sources", digest)
+
+    def uri(self, key_prefix: str) -> str:
+        """The `s3://` form of a key prefix, for people and command lines."""
+        return f"s3://{self.bucket}/{key_prefix}"
+
+    def _prefix(self, kind: str, digest: Digest) -> str:
+        parts = [self.prefix.strip("/"), self.domain, kind, hex_part(digest)]
+        return "/".join(part for part in parts if part) + "/"
