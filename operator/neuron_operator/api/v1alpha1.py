@@ -1,0 +1,329 @@
+"""NeuronModel, version v1alpha1: what a user writes, as frozen models.
+
+The CRD's schema is generated from these models, so a field's docstring, default and limits are what users meet. A
+field stands here only together with its behavior. A default that was released never changes: revisions leave out
+whatever equals its default.
+"""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from neuron_runtime.contract.request import DType
+
+from .fields import ApiModel, Int32, Int64, Quantity
+from .objects import Key, Manifest
+from .schema import one_of_member, remedy, rule
+from .status import Status
+
+NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+NAME_LIMIT = 45
+DURATION_PATTERN = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
+
+_DURATION_PARTS = re.compile(r"([0-9]+)([hms])")
+_SECONDS = {"h": 3600, "m": 60, "s": 1}
+
+
+def duration_seconds(text: str) -> int:
+    """Seconds of a duration such as `1h30m`."""
+    return sum(int(number) * _SECONDS[unit] for number, unit in _DURATION_PARTS.findall(text))
+
+
+def _positive_duration(text: str) -> str:
+    if duration_seconds(text) == 0:
+        raise ValueError("must be longer than 0s, for example 30m")
+    return text
+
+
+def _no_parent_folder(text: str) -> str:
+    if ".." in text:
+        raise ValueError("must not contain '..'")
+    return text
+
+
+Duration = Annotated[
+    str, Field(min_length=2, max_length=16, pattern=DURATION_PATTERN), AfterValidator(_positive_duration)
+]
+
+
+class EngineChoice(StrEnum):
+    """Library that compiles and runs the graphs."""
+
+    AUTO = "Auto"
+    CPU = "CPU"
+
+
+class TargetChoice(StrEnum):
+    """Hardware family that the graphs are compiled for."""
+
+    AUTO = "Auto"
+    CPU = "CPU"
+
+
+class HuggingFaceSource(ApiModel):
+    """A public repository of the Hugging Face hub."""
+
+    repo: str = Field(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$",
+        json_schema_extra=remedy(
+            "spec.model.huggingFace.repo must be the repository's id on the hub without a host name, "
+            "for example HuggingFaceTB/SmolLM2-135M-Instruct"
+        ),
+    )
+    """Repository id, for example HuggingFaceTB/SmolLM2-135M-Instruct."""
+
+    revision: Annotated[str, AfterValidator(_no_parent_folder)] = Field(
+        default="main",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
+        json_schema_extra=remedy(
+            "spec.model.huggingFace.revision must be a branch, a tag or a commit, for example main"
+        )
+        | rule(
+            "!self.contains('..')",
+            "spec.model.huggingFace.revision must not contain '..'; name a branch, tag or commit",
+        ),
+    )
+    """Branch, tag or commit. A branch or tag is pinned to the commit that it names when a revision is made."""
+
+
+class ModelSource(ApiModel):
+    """Where the model comes from, and the name that clients ask for."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rule(
+            "has(self.huggingFace)",
+            "spec.model needs exactly one source; set spec.model.huggingFace.repo to a repository id, "
+            "for example HuggingFaceTB/SmolLM2-135M-Instruct",
+        )
+    )
+
+    hugging_face: HuggingFaceSource = Field(json_schema_extra=one_of_member())
+    """A public repository of the Hugging Face hub."""
+
+    served_name: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$",
+        json_schema_extra=remedy(
+            "spec.model.servedName must start with a letter or digit and hold letters, digits and . _ : / - only, "
+            "for example my-model"
+        ),
+    )
+    """Value of `model` in requests to the endpoint. The object's name when absent."""
+
+
+class RuntimeSettings(ApiModel):
+    """What compiles and runs the model."""
+
+    engine: EngineChoice = EngineChoice.AUTO
+    """Engine. Auto takes the one that fits the hardware."""
+
+
+class ShapeLimits(ApiModel):
+    """What determines the compiled graphs. Every change here compiles anew."""
+
+    max_model_length: Int32 | None = Field(default=None, ge=16, le=1_048_576)
+    """Tokens of prompt and answer together that one sequence can hold. Planned from the model when absent."""
+
+    max_batch_size: Int32 = Field(default=4, ge=1, le=256)
+    """Sequences that are held in memory at the same time."""
+
+    dtype: DType = DType.FLOAT32
+    """Type of weights and activations."""
+
+
+class HardwareChoice(ApiModel):
+    """What the model runs on."""
+
+    target: TargetChoice = TargetChoice.AUTO
+    """Hardware family. Auto takes the first one that the engine supports and the model fits."""
+
+
+class ResourceAmounts(ApiModel):
+    """Compute resources of a container, as in a pod."""
+
+    requests: dict[str, Quantity] = Field(default_factory=dict, max_length=16)
+    """Amounts that the scheduler sets aside, by resource name."""
+
+    limits: dict[str, Quantity] = Field(default_factory=dict, max_length=16)
+    """Amounts that the container may not exceed, by resource name."""
+
+
+class RetryPolicy(ApiModel):
+    """What happens after a failed compile."""
+
+    max_attempts: Int32 = Field(default=3, ge=1, le=20)
+    """Compile Jobs that are started for the same inputs before the model counts as failed."""
+
+
+class CompileSettings(ApiModel):
+    """How the compile Job runs. Nothing here changes what it makes."""
+
+    timeout: Duration = Field(
+        default="2h",
+        json_schema_extra=remedy(
+            "spec.compile.timeout must be hours, minutes and seconds in this order, for example 1h30m"
+        )
+        | rule(
+            f"!self.matches('{DURATION_PATTERN}') || duration(self) > duration('0s')",
+            "spec.compile.timeout must be longer than 0s, for example 30m",
+        ),
+    )
+    """Longest time that one attempt may take, for example 1h30m."""
+
+    retry: RetryPolicy = RetryPolicy()
+    """What happens after a failed compile."""
+
+    resources: ResourceAmounts | None = None
+    """Resources of the compile container. Planned from the model when absent."""
+
+    @property
+    def timeout_seconds(self) -> int:
+        """`timeout` in seconds."""
+        return duration_seconds(self.timeout)
+
+
+class S3Store(ApiModel):
+    """An S3 bucket for sources and compiled artifacts."""
+
+    bucket: str = Field(
+        min_length=3,
+        max_length=63,
+        pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$",
+        json_schema_extra=remedy(
+            "spec.artifactStore.s3.bucket must be a bucket's name alone (lower case, digits, dots and hyphens), "
+            "for example my-neuron-artifacts; a folder in it goes to spec.artifactStore.s3.prefix"
+        ),
+    )
+    """Name of the bucket."""
+
+    prefix: Annotated[str, AfterValidator(_no_parent_folder)] = Field(
+        default="",
+        max_length=256,
+        pattern=r"^([A-Za-z0-9!_.*()-]+(/[A-Za-z0-9!_.*()-]+)*/?)?$",
+        json_schema_extra=remedy(
+            "spec.artifactStore.s3.prefix must be a key prefix without a leading slash, for example teams/ml"
+        )
+        | rule(
+            "!self.contains('..')", "spec.artifactStore.s3.prefix must not contain '..'; write the plain key prefix"
+        ),
+    )
+    """Key prefix below which everything is stored."""
+
+    region: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=32,
+        pattern=r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$",
+        json_schema_extra=remedy("spec.artifactStore.s3.region must be an AWS region, for example eu-central-1"),
+    )
+    """Region of the bucket. The platform's region when absent."""
+
+
+class ArtifactStore(ApiModel):
+    """Where sources and compiled artifacts are kept."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rule(
+            "has(self.s3)",
+            "spec.artifactStore needs exactly one store; set spec.artifactStore.s3.bucket, "
+            "or leave spec.artifactStore out for the platform's default",
+        )
+    )
+
+    s3: S3Store = Field(json_schema_extra=one_of_member())
+    """An S3 bucket."""
+
+
+class ServingSettings(ApiModel):
+    """How the model is served."""
+
+    replicas: Int32 = Field(default=1, ge=0, le=1000)
+    """Serving pods. 0 stops serving and keeps the artifact."""
+
+    resources: ResourceAmounts | None = None
+    """Resources of the serving container. Planned from the model when absent."""
+
+
+class NeuronModelSpec(ApiModel):
+    """What is wanted. The operator never writes it."""
+
+    model: ModelSource
+    """Where the model comes from, and the name that clients ask for."""
+
+    runtime: RuntimeSettings = RuntimeSettings()
+    """What compiles and runs the model."""
+
+    shapes: ShapeLimits = ShapeLimits()
+    """What determines the compiled graphs. Every change here compiles anew."""
+
+    hardware: HardwareChoice = HardwareChoice()
+    """What the model runs on."""
+
+    compile: CompileSettings = CompileSettings()
+    """How the compile Job runs. Nothing here changes what it makes."""
+
+    artifact_store: ArtifactStore | None = None
+    """Where sources and compiled artifacts are kept. The platform's default store when absent."""
+
+    serving: ServingSettings = ServingSettings()
+    """How the model is served."""
+
+    suspend: bool = False
+    """Stops compiling and serving while true. Artifacts and revisions are kept."""
+
+
+class ObjectMetadata(ApiModel):
+    """The part of the metadata that the operator reads."""
+
+    name: str = Field(pattern=NAME_PATTERN, max_length=NAME_LIMIT)
+    namespace: str
+    uid: str
+    generation: Int64 = 1
+    resource_version: str = ""
+    creation_timestamp: str = ""
+    deletion_timestamp: str | None = None
+
+
+class NeuronModel(ApiModel):
+    """A model that is compiled ahead of time and served on AWS Inferentia, Trainium or CPUs."""
+
+    metadata: ObjectMetadata
+    spec: NeuronModelSpec
+    status: dict[str, Any] = Field(default_factory=dict)
+    """As it was last written; conditions carry their transition times over from it, and nothing else is read."""
+
+    @classmethod
+    def parse(cls, manifest: Manifest) -> "NeuronModel":
+        """Read an object as the API server gives it. Raises pydantic's ValidationError naming each wrong field."""
+        return cls.model_validate(manifest)
+
+    @property
+    def key(self) -> Key:
+        """Namespace and name."""
+        return Key(self.metadata.namespace, self.metadata.name)
+
+
+class NeuronModelSchema(ApiModel):
+    """A model that is compiled ahead of time and served on AWS Inferentia, Trainium or CPUs."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rule(
+            f"self.metadata.name.matches('{NAME_PATTERN}') && size(self.metadata.name) <= {NAME_LIMIT}",
+            f"metadata.name must start with a letter, hold lower-case letters, digits and hyphens only, and have at "
+            f"most {NAME_LIMIT} characters; choose another metadata.name, for example llama-3-8b",
+        )
+    )
+
+    spec: NeuronModelSpec
+    """What is wanted. The operator never writes it."""
+
+    status: Status = Status()
+    """What is. Written by the operator alone, and never read back."""
