@@ -1,0 +1,97 @@
+"""Looks compiled artifacts up in S3: one small GET of the manifest that commits them.
+
+boto3 is synchronous, so calls run in a small thread pool of their own: a slow bucket must not use up the threads that
+others need.
+"""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+from pydantic import ValidationError
+
+from neuron_operator.errors import OperatorError
+from neuron_runtime.contract.artifact import ArtifactManifest
+from neuron_runtime.contract.digests import Digest
+from neuron_runtime.contract.store import MANIFEST, StoreLocation
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+_THREADS = 8
+_CONFIG = Config(
+    connect_timeout=3,
+    read_timeout=10,
+    retries={"mode": "standard", "total_max_attempts": 3},
+    max_pool_connections=_THREADS,
+    user_agent_extra="neuron-operator",
+)
+
+
+class StoreAccessDenied(OperatorError):
+    """The operator may not read the bucket."""
+
+
+class BucketNotFound(OperatorError):
+    """The bucket does not exist."""
+
+
+class StoreUnreachable(OperatorError):
+    """S3 did not answer, or asked to slow down."""
+
+
+class S3Artifacts:
+    """Artifacts in S3. Endpoint and credentials come from the environment, as boto3 takes them."""
+
+    def __init__(self) -> None:
+        self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3")
+        # Sessions are not thread-safe, clients are: clients are made here, on the caller's thread.
+        self._session = boto3.session.Session()
+        self._clients: dict[str | None, S3Client] = {}
+
+    async def find(self, store: StoreLocation, digest: Digest) -> ArtifactManifest | None:
+        """Manifest of an artifact; None when it is not there (or not of a form that this release reads).
+
+        Raises StoreAccessDenied, BucketNotFound or StoreUnreachable.
+        """
+        client = self._client(store.region)
+        loop = asyncio.get_running_loop()
+        body = await loop.run_in_executor(self._executor, _read_manifest, client, store, digest)
+        if body is None:
+            return None
+        try:
+            return ArtifactManifest.model_validate_json(body)
+        except ValidationError:
+            return None
+
+    def close(self) -> None:
+        """Stop the threads; calls in flight run to their timeout."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    def _client(self, region: str | None) -> "S3Client":
+        if region not in self._clients:
+            self._clients[region] = self._session.client("s3", region_name=region, config=_CONFIG)
+        return self._clients[region]
+
+
+def _read_manifest(client: "S3Client", store: StoreLocation, digest: Digest) -> bytes | None:
+    key = store.artifact_prefix(digest) + MANIFEST
+    try:
+        return client.get_object(Bucket=store.bucket, Key=key)["Body"].read()
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        if code in ("NoSuchKey", "404"):
+            return None
+        if code == "NoSuchBucket":
+            raise BucketNotFound(f"bucket {store.bucket} does not exist") from error
+        if code in ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
+            raise StoreAccessDenied(
+                f"the operator may not read s3://{store.bucket}/{key} ({code}); S3 also answers so for a key that is "
+                "missing when s3:ListBucket is not granted"
+            ) from error
+        raise StoreUnreachable(f"S3 answered {code} for s3://{store.bucket}/{key}") from error
+    except BotoCoreError as error:
+        raise StoreUnreachable(f"s3://{store.bucket} cannot be read: {error}") from error

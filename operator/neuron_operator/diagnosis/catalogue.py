@@ -1,0 +1,82 @@
+"""The catalogue: one entry for each failure that we can name."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from neuron_runtime.contract.outcome import FailureCode
+
+
+class RetryClass(StrEnum):
+    """What trying again is worth, and whom the failure belongs to."""
+
+    TRANSIENT = "Transient"
+    """Try again with back-off; uses up no attempt."""
+    BUG = "Bug"
+    """Try again, within compile.retry.maxAttempts."""
+    OWN = "Own"
+    """This model's own source, credentials, quota or image: another model with the same inputs may succeed."""
+    SPEC = "Spec"
+    """The same inputs fail again: wait until the spec changes."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What stands on the resource for one failure code."""
+
+    remedy: str
+    retry: RetryClass
+
+
+TIMED_OUT = "TimedOut"
+POD_LOST = "PodLost"
+OUT_OF_MEMORY = FailureCode.OUT_OF_MEMORY.value
+UNKNOWN = "Unknown"
+
+CATALOGUE: dict[str, Entry] = {
+    FailureCode.SOURCE_NOT_FOUND.value: Entry(
+        "Check model.huggingFace.repo and model.huggingFace.revision", RetryClass.OWN
+    ),
+    FailureCode.SOURCE_ACCESS_DENIED.value: Entry(
+        "Use a public repository in model.huggingFace.repo, or ask the repository's owner for access", RetryClass.OWN
+    ),
+    FailureCode.SOURCE_CHANGED.value: Entry(
+        "The files at the pinned commit changed; set model.huggingFace.revision to another commit", RetryClass.OWN
+    ),
+    FailureCode.SOURCE_UNREACHABLE.value: Entry(
+        "Check that compile pods reach the model hub (HF_ENDPOINT, proxy, network policy)", RetryClass.TRANSIENT
+    ),
+    FailureCode.STORE_ACCESS_DENIED.value: Entry(
+        "Grant the service account s3:GetObject, s3:PutObject and s3:ListBucket on artifactStore.s3.bucket",
+        RetryClass.OWN,
+    ),
+    FailureCode.STORE_BUCKET_NOT_FOUND.value: Entry(
+        "Create the bucket, or set artifactStore.s3.bucket to one that exists", RetryClass.OWN
+    ),
+    FailureCode.STORE_UNREACHABLE.value: Entry(
+        "Check that pods reach the S3 endpoint of artifactStore.s3.region", RetryClass.TRANSIENT
+    ),
+    FailureCode.UNSUPPORTED_MODEL.value: Entry(
+        "Set model.huggingFace.repo to a model of a supported architecture", RetryClass.SPEC
+    ),
+    FailureCode.TOOLCHAIN_MISMATCH.value: Entry(
+        "Make the platform setting cpu.toolchain name what is in cpu.compileImage", RetryClass.SPEC
+    ),
+    FailureCode.COMPILER_FAILED.value: Entry(
+        "Read the log of the compile Job's pod; a smaller shapes.maxModelLength is worth a try", RetryClass.BUG
+    ),
+    FailureCode.OUT_OF_MEMORY.value: Entry("Raise the memory in compile.resources", RetryClass.SPEC),
+    FailureCode.ARTIFACT_MISSING.value: Entry("Nothing: the artifact is compiled again", RetryClass.BUG),
+    FailureCode.ARTIFACT_DAMAGED.value: Entry(
+        "Delete the artifact from the store; it is then compiled again", RetryClass.SPEC
+    ),
+    FailureCode.ARTIFACT_INCOMPATIBLE.value: Entry(
+        "Make the platform settings cpu.servingImage and cpu.toolchain belong together", RetryClass.SPEC
+    ),
+    FailureCode.INVALID_SPEC.value: Entry(
+        "Operator and image are of different releases; make the platform's images match the operator", RetryClass.SPEC
+    ),
+    FailureCode.INTERNAL.value: Entry("Report it with the log of the pod", RetryClass.BUG),
+    TIMED_OUT: Entry("Raise compile.timeout, or give more CPU in compile.resources", RetryClass.SPEC),
+    POD_LOST: Entry("Nothing: the compile is started again", RetryClass.TRANSIENT),
+    UNKNOWN: Entry("Read the log of the pod", RetryClass.BUG),
+}

@@ -1,0 +1,62 @@
+"""What a terminated container says about its failure.
+
+Evidence in this order: the termination message that our entry points write, the kubelet's reason, the exit code. A
+message that is not ours is the tail of the container's log (`FallbackToLogsOnError`) and is kept as that.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from neuron_runtime.contract.outcome import TerminationMessage
+
+from .catalogue import CATALOGUE, OUT_OF_MEMORY, UNKNOWN, Entry, RetryClass
+
+_LOG_TAIL_LIMIT = 2048
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A failure with its name, cause and remedy."""
+
+    code: str
+    message: str
+    exit_code: int | None = None
+    time: str | None = None
+    """RFC 3339."""
+    log_tail: str | None = None
+
+    @property
+    def remedy(self) -> str:
+        """What a person can do, naming the field."""
+        return self._entry.remedy
+
+    @property
+    def retry(self) -> RetryClass:
+        """What trying again is worth."""
+        return self._entry.retry
+
+    @property
+    def _entry(self) -> Entry:
+        return CATALOGUE[self.code]
+
+
+def diagnose_termination(terminated: dict[str, Any]) -> Diagnosis | None:
+    """Diagnose a container's `state.terminated`; None when it ended well."""
+    exit_code = int(terminated.get("exitCode", 0))
+    if exit_code == 0:
+        return None
+    text = terminated.get("message") or ""
+    time = terminated.get("finishedAt")
+    left = TerminationMessage.decode(text)
+    if left is not None and left.code is not None:
+        return Diagnosis(left.code.value, left.message, exit_code, time)
+    log_tail = text[-_LOG_TAIL_LIMIT:] or None
+    if terminated.get("reason") == "OOMKilled":
+        return Diagnosis(OUT_OF_MEMORY, "The container was killed at its memory limit", exit_code, time, log_tail)
+    return Diagnosis(UNKNOWN, _describe(exit_code), exit_code, time, log_tail)
+
+
+def _describe(exit_code: int) -> str:
+    if exit_code > 128:
+        return f"The container was ended by signal {exit_code - 128}"
+    return f"The container exited with code {exit_code}"

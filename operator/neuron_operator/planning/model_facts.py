@@ -1,0 +1,77 @@
+"""What planning needs to know of a model, read from its `config.json` alone: no weights are downloaded.
+
+Field names are those of Hugging Face transformers' `LlamaConfig`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+LLAMA = "LlamaForCausalLM"
+
+
+class UnsupportedModel(Exception):
+    """The configuration describes a model that no engine here can compile. The message names the field and value."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """Shape of a decoder-only transformer."""
+
+    architecture: str
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    max_position: int
+    tied_embeddings: bool
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights; tied embeddings are counted once."""
+        attention = self.hidden_size * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
+        feed_forward = 3 * self.hidden_size * self.intermediate_size
+        norms = 2 * self.hidden_size
+        embeddings = self.vocabulary * self.hidden_size * (1 if self.tied_embeddings else 2)
+        return self.layers * (attention + feed_forward + norms) + self.hidden_size + embeddings
+
+    def kv_cache_bytes(self, *, slots: int, length: int, element_bytes: int) -> int:
+        """Bytes of keys and values of all layers, for `slots` sequences of `length` tokens."""
+        return 2 * self.layers * slots * length * self.kv_heads * self.head_dim * element_bytes
+
+
+def model_facts(config: Mapping[str, Any]) -> ModelFacts:
+    """Read the facts. Raises UnsupportedModel for another architecture, or when a field is missing or not a number."""
+    architectures = config.get("architectures") or []
+    architecture = architectures[0] if architectures else "none"
+    if architecture != LLAMA:
+        raise UnsupportedModel(
+            f"config.json names the architecture {architecture}; {LLAMA} is what can be compiled. "
+            "Set model.huggingFace.repo to a Llama-family model"
+        )
+    hidden_size = _positive(config, "hidden_size")
+    heads = _positive(config, "num_attention_heads")
+    return ModelFacts(
+        architecture=architecture,
+        hidden_size=hidden_size,
+        intermediate_size=_positive(config, "intermediate_size"),
+        layers=_positive(config, "num_hidden_layers"),
+        heads=heads,
+        kv_heads=_positive(config, "num_key_value_heads", default=heads),
+        head_dim=_positive(config, "head_dim", default=hidden_size // heads),
+        vocabulary=_positive(config, "vocab_size"),
+        max_position=_positive(config, "max_position_embeddings"),
+        tied_embeddings=bool(config.get("tie_word_embeddings", False)),
+    )
+
+
+def _positive(config: Mapping[str, Any], field: str, default: int | None = None) -> int:
+    value = config.get(field)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise UnsupportedModel(f"config.json has {field}: {value!r}, where a positive whole number is needed")
+    return value

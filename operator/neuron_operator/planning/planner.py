@@ -1,0 +1,111 @@
+"""The planner: from a model's facts and what the user asked for to shapes, memory and engine.
+
+Here for the CPU engine, which runs one replica on one node and holds weights and KV cache in float32.
+"""
+
+from dataclasses import dataclass
+
+from neuron_runtime.contract.request import DType, Engine, Shapes, Target
+
+from .model_facts import ModelFacts
+
+MIB = 1024 * 1024
+
+_ELEMENT_BYTES = {DType.FLOAT32: 4}
+# Prompts are taken in steps of this many tokens: one graph serves every prompt length.
+_PREFILL_TOKENS = 64
+# A compile's time grows with the context, and so does each decode step; longer contexts are asked for by name.
+_DEFAULT_CPU_MODEL_LENGTH = 512
+# Interpreter, torch's libraries, tokenizer, graph workspace: what a serving process holds besides weights and cache.
+_SERVING_PROCESS_BYTES = 1024 * MIB
+# Peak of one graph's compilation besides the weights: export, code generation and the C++ compiler.
+_COMPILE_PROCESS_BYTES = 2048 * MIB
+_COMPILE_WORKERS = 2
+
+
+class DoesNotFit(Exception):
+    """What was asked for cannot be planned. The message names the field and the smallest change that would do."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the spec asks for; None where the user left the choice to the planner."""
+
+    max_model_length: int | None
+    max_batch_size: int
+    dtype: DType
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Where a serving replica's memory goes, in bytes."""
+
+    weights: int
+    kv_cache: int
+    workspace: int
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.weights + self.kv_cache + self.workspace
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compiled, and what a compile Job and a serving replica need."""
+
+    engine: Engine
+    target: Target
+    dtype: DType
+    shapes: Shapes
+    memory: Memory
+    compile_memory: int
+    """Bytes that the compile Job asks for."""
+    compile_workers: int
+    """Graphs that are compiled at the same time."""
+    explanation: str
+    """One sentence for a person."""
+
+
+def plan(facts: ModelFacts, wishes: Wishes) -> Plan:
+    """Plan a model on the CPU engine. Raises DoesNotFit."""
+    length = wishes.max_model_length or min(facts.max_position, _DEFAULT_CPU_MODEL_LENGTH)
+    if length > facts.max_position:
+        raise DoesNotFit(
+            f"shapes.maxModelLength is {length}, but the model's max_position_embeddings is {facts.max_position}. "
+            f"Set shapes.maxModelLength to {facts.max_position} or less"
+        )
+    element = _ELEMENT_BYTES[wishes.dtype]
+    memory = Memory(
+        weights=facts.parameters * element,
+        kv_cache=facts.kv_cache_bytes(slots=wishes.max_batch_size, length=length, element_bytes=element),
+        workspace=_SERVING_PROCESS_BYTES,
+    )
+    shapes = Shapes(
+        max_model_length=length,
+        max_batch_size=wishes.max_batch_size,
+        context_lengths=(min(_PREFILL_TOKENS, length),),
+        token_generation_batches=(1,),
+    )
+    return Plan(
+        engine=Engine.CPU,
+        target=Target.CPU,
+        dtype=wishes.dtype,
+        shapes=shapes,
+        memory=memory,
+        compile_memory=2 * memory.weights + _COMPILE_WORKERS * _COMPILE_PROCESS_BYTES,
+        compile_workers=_COMPILE_WORKERS,
+        explanation=_explain(facts, wishes, memory, length),
+    )
+
+
+def _explain(facts: ModelFacts, wishes: Wishes, memory: Memory, length: int) -> str:
+    return (
+        f"{facts.parameters / 1e6:.0f}M parameters in {wishes.dtype.value} on CPU: {_mib(memory.weights)} of weights, "
+        f"{_mib(memory.kv_cache)} of KV cache for {wishes.max_batch_size} sequences of {length} tokens, "
+        f"{_mib(memory.total)} in all"
+    )
+
+
+def _mib(size: int) -> str:
+    return f"{-(-size // MIB)} MiB"

@@ -1,0 +1,27 @@
+"""Asks a compile pod how far it is. No answer means unknown, never failure."""
+
+import aiohttp
+from pydantic import ValidationError
+
+from neuron_runtime.contract.progress import PROGRESS_PORT, Progress
+
+_TIMEOUT = aiohttp.ClientTimeout(total=1)
+_BODY_LIMIT = 4096
+
+
+class ProgressProbe:
+    """Reads `GET /progress` of compile pods."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def read(self, pod_ip: str) -> Progress | None:
+        """Progress of the pod at this address, or None when it does not say."""
+        host = f"[{pod_ip}]" if ":" in pod_ip else pod_ip
+        try:
+            async with self._session.get(f"http://{host}:{PROGRESS_PORT}/progress", timeout=_TIMEOUT) as response:
+                if response.status != 200:
+                    return None
+                return Progress.model_validate_json(await response.content.read(_BODY_LIMIT))
+        except (aiohttp.ClientError, TimeoutError, ValidationError):
+            return None
