@@ -31,10 +31,14 @@ def map_list(*keys: str) -> dict[str, Any]:
 
 
 def int_or_string(pattern: str) -> dict[str, Any]:
-    """An integer, or a string of this pattern."""
+    """A quantity: an integer, or a string of this pattern."""
     return {
         "x-kubernetes-int-or-string": True,
         "anyOf": [{"type": "integer"}, {"type": "string"}],
         "pattern": pattern,
         "maxLength": 32,
+        **rule(
+            f"type(self) == int ? self >= 0 : self.matches(r'{pattern}')",
+            "an amount must be a Kubernetes quantity; write for example 500m, 2 or 4Gi",
+        ),
     }

@@ -23,6 +23,7 @@ NAME_LIMIT = 45
 DURATION_PATTERN = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
 
 _DURATION_PARTS = re.compile(r"([0-9]+)([hms])")
+_DURATION_LIMIT_HOURS = 168
 _SECONDS = {"h": 3600, "m": 60, "s": 1}
 
 
@@ -31,9 +32,9 @@ def duration_seconds(text: str) -> int:
     return sum(int(number) * _SECONDS[unit] for number, unit in _DURATION_PARTS.findall(text))
 
 
-def _positive_duration(text: str) -> str:
-    if duration_seconds(text) == 0:
-        raise ValueError("must be longer than 0s, for example 30m")
+def _within_limit(text: str) -> str:
+    if not 0 < duration_seconds(text) <= _DURATION_LIMIT_HOURS * 3600:
+        raise ValueError(f"must be longer than 0s and at most {_DURATION_LIMIT_HOURS}h, for example 30m")
     return text
 
 
@@ -43,9 +44,7 @@ def _no_parent_folder(text: str) -> str:
     return text
 
 
-Duration = Annotated[
-    str, Field(min_length=2, max_length=16, pattern=DURATION_PATTERN), AfterValidator(_positive_duration)
-]
+Duration = Annotated[str, Field(min_length=2, max_length=16, pattern=DURATION_PATTERN), AfterValidator(_within_limit)]
 
 
 class EngineChoice(StrEnum):
@@ -172,8 +171,9 @@ class CompileSettings(ApiModel):
             "spec.compile.timeout must be hours, minutes and seconds in this order, for example 1h30m"
         )
         | rule(
-            f"!self.matches('{DURATION_PATTERN}') || duration(self) > duration('0s')",
-            "spec.compile.timeout must be longer than 0s, for example 30m",
+            f"!self.matches('{DURATION_PATTERN}') || "
+            f"(duration(self) > duration('0s') && duration(self) <= duration('{_DURATION_LIMIT_HOURS}h'))",
+            f"spec.compile.timeout must be longer than 0s and at most {_DURATION_LIMIT_HOURS}h, for example 30m",
         ),
     )
     """Longest time that one attempt may take, for example 1h30m."""
