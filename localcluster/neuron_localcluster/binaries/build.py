@@ -1,0 +1,5 @@
+"""x"""
+
+
+def install_servers(a, b):
+    raise SystemExit

@@ -1,0 +1,49 @@
+"""Where programs are kept between runs, and how a folder comes to be there: whole, or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from neuron_localcluster.progress import StageClock
+
+
+def cache_folder() -> Path:
+    """`$XDG_CACHE_HOME/neuron-operator`, or the same under `~/.cache`."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "neuron-operator"
+
+
+@contextmanager
+def locked(folder: Path, clock: StageClock) -> Iterator[None]:
+    """Hold the folder's lock, so that of two processes that need it only one fills it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(folder.name + ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            clock.update("another process is at it; waiting")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def install(target: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` write into a temporary folder beside the target, then rename it: nobody sees half a folder."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
+        staged = Path(temporary) / "staged"
+        staged.mkdir()
+        fill(staged)
+        if target.exists():
+            shutil.rmtree(target)
+        staged.rename(target)
+
+
+def holds(folder: Path, names: tuple[str, ...]) -> bool:
+    """Whether the folder has all these programs."""
+    return all(os.access(folder / name, os.X_OK) for name in names)

@@ -1,0 +1,69 @@
+"""The processes of a cluster beside its control plane, and how each is seen ready."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from neuron_localcluster.controlplane import answers
+from neuron_localcluster.identities import write_private
+from neuron_localcluster.nodes import POD_CIDR
+from neuron_localcluster.processes import ProcessSpec
+from neuron_localcluster.record import ClusterRecord
+
+NODE_AGENT = "node-agent"
+HUB = "hub"
+AWS = "aws"
+
+
+@dataclass(frozen=True)
+class Component:
+    """A process and the condition under which it counts as ready, to be met within `deadline` seconds."""
+
+    spec: ProcessSpec
+    is_ready: Callable[[], bool]
+    deadline: float = 60.0
+
+
+def node_agent(folder: Path, record: ClusterRecord, kubeconfig: Path) -> Component:
+    """The agent of all nodes; writes its configuration."""
+    config = folder / "agent.json"
+    state = folder / "node"
+    content = {
+        "kubeconfig": str(kubeconfig),
+        "stateDir": str(state),
+        "nodes": list(record.nodes),
+        "images": dict(record.images),
+        "podCIDR": POD_CIDR,
+    }
+    write_private(config, json.dumps(content, indent=2))
+    state.mkdir(parents=True, exist_ok=True)
+    ready = state / "agent.ready"
+    spec = ProcessSpec(
+        NODE_AGENT,
+        (sys.executable, "-m", "neuron_localcluster.node", "--config", str(config)),
+        inputs=(config, kubeconfig),
+        # It ends every pod first.
+        grace_seconds=30.0,
+        ready_file=ready,
+    )
+    return Component(spec, ready.exists)
+
+
+def hub(record: ClusterRecord) -> Component:
+    """The stand-in for the Hugging Face hub."""
+    port = record.ports[HUB]
+    command = (sys.executable, "-m", "neuron_localcluster.standins.hub", "--root", record.hub_root, "--port", str(port))
+    Path(record.hub_root).mkdir(parents=True, exist_ok=True)
+    return Component(ProcessSpec(HUB, command), lambda: answers(f"http://127.0.0.1:{port}/healthz"))
+
+
+def exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
