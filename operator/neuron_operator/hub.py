@@ -29,11 +29,15 @@ class SourceAccessDenied(OperatorError):
 
 
 class SourceUnreachable(OperatorError):
-    """The hub did not answer, or asked to come back later. `after` is its wish in seconds."""
+    """The hub did not answer as a hub does. `after` is the wait in seconds that it asked for, if it did."""
 
     def __init__(self, message: str, after: float | None = None) -> None:
         super().__init__(message)
         self.after = after
+
+
+class SourceRateLimited(SourceUnreachable):
+    """The hub answers, but not to us now (429)."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,8 @@ class HuggingFaceHub:
         if status in (401, 403):
             kind = "gated" if reason == "GatedRepo" else "gated or private"
             raise SourceAccessDenied(f"{what} on {self._endpoint} is {kind}; it cannot be read anonymously")
-        raise SourceUnreachable(f"{self._endpoint} answered {status} for {what}", _retry_after(response))
+        error = SourceRateLimited if status == 429 else SourceUnreachable
+        raise error(f"{self._endpoint} answered {status} for {what}", _retry_after(response))
 
 
 def _source_file(sibling: Mapping[str, Any]) -> SourceFile:

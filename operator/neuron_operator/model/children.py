@@ -1,0 +1,93 @@
+"""Writes child objects: only what differs, and never somebody else's."""
+
+from typing import Protocol
+
+from neuron_operator.api.objects import Key, Kind, Manifest, is_owned_by, key_of, kind_of, labels_of, uid_of
+from neuron_operator.errors import AlreadyExists, OperatorError
+from neuron_operator.loop.snapshot import Snapshot
+
+from .resources import names
+from .resources.difference import differs
+
+
+class Foreign(OperatorError):
+    """An object with a name that we need belongs to somebody else. It is never taken over."""
+
+
+class Cluster(Protocol):
+    """The verbs of the Kubernetes API that the domain uses; `kube.gateway` fills them in."""
+
+    async def get(self, kind: Kind, key: Key) -> Manifest | None:
+        """Read one object."""
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Create an object. Raises AlreadyExists."""
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Apply server-side as `neuron-operator`."""
+
+    async def replace_status(self, manifest: Manifest) -> Manifest:
+        """Replace the status of an object at its resourceVersion. Raises Conflict."""
+
+    async def delete(self, kind: Kind, key: Key, *, uid: str) -> None:
+        """Delete an object, if it still is the one with this UID."""
+
+
+class Children:
+    """The child objects of models, through the snapshot."""
+
+    def __init__(self, cluster: Cluster, snapshot: Snapshot) -> None:
+        self._cluster = cluster
+        self._snapshot = snapshot
+
+    async def ensure(self, desired: Manifest) -> Manifest:
+        """Bring a child to its desired form and return it as it lives. Raises Foreign.
+
+        A child that already has that form costs no call. One that the snapshot does not hold is read first: the
+        snapshot holds only objects with our label, and an apply would take a foreign one over.
+        """
+        live = await self._find(desired)
+        if live is not None:
+            self._check_ours(desired, live)
+            if not differs(desired, live):
+                return live
+        return self._remember(await self._cluster.apply(desired))
+
+    async def create(self, desired: Manifest) -> Manifest:
+        """Create a child that never changes, or return the one that is there. Raises Foreign."""
+        try:
+            return self._remember(await self._cluster.create(desired))
+        except AlreadyExists:
+            live = await self._cluster.get(kind_of(desired), key_of(desired))
+            if live is None:
+                raise
+            self._check_ours(desired, live)
+            return self._remember(live)
+
+    async def ensure_shared(self, desired: Manifest) -> None:
+        """Bring an object that belongs to no single model to its desired form; one that others made stays as it is."""
+        live = await self._find(desired)
+        if live is not None and labels_of(live).get(names.MANAGED_BY_LABEL) != names.MANAGED_BY:
+            return
+        if live is None or differs(desired, live):
+            self._remember(await self._cluster.apply(desired))
+
+    async def delete(self, live: Manifest) -> None:
+        """Delete a child."""
+        await self._cluster.delete(kind_of(live), key_of(live), uid=uid_of(live))
+
+    async def _find(self, desired: Manifest) -> Manifest | None:
+        kind, key = kind_of(desired), key_of(desired)
+        return self._snapshot.get(kind, key) or await self._cluster.get(kind, key)
+
+    def _check_ours(self, desired: Manifest, live: Manifest) -> None:
+        owner = desired["metadata"]["ownerReferences"][0]["uid"]
+        if not is_owned_by(live, owner):
+            raise Foreign(
+                f"{live['kind']} {live['metadata']['name']} exists and does not belong to this NeuronModel. "
+                f"Delete or rename it, or give the NeuronModel another metadata.name"
+            )
+
+    def _remember(self, live: Manifest) -> Manifest:
+        self._snapshot.remember(live)
+        return live

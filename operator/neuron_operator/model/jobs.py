@@ -1,0 +1,105 @@
+"""What a compile Job and its pod say: live, succeeded or failed, and with what failure. Pure."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from neuron_operator.api.objects import Manifest, is_deleting, is_owned_by, labels_of, uid_of
+from neuron_operator.diagnosis.catalogue import POD_LOST, TIMED_OUT
+from neuron_operator.diagnosis.containers import Diagnosis, diagnose_termination
+
+from .resources import names
+from .resources.compile_job import attempt_of, failures_before
+
+
+class JobState(Enum):
+    """Where a Job is."""
+
+    LIVE = "live"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class CompileJob:
+    """A compile Job as it was observed."""
+
+    manifest: Manifest
+    state: JobState
+    attempt: int
+    failures_before: int
+    """Failures that counted against the attempts before this one."""
+    diagnosis: Diagnosis | None
+    """Why it failed; None unless it did."""
+    pod: Manifest | None
+
+    @property
+    def name(self) -> str:
+        """Name of the Job."""
+        return str(self.manifest["metadata"]["name"])
+
+    @property
+    def uid(self) -> str:
+        """UID of the Job."""
+        return uid_of(self.manifest)
+
+    @property
+    def artifact_label(self) -> str:
+        """Label value of the artifact that it makes."""
+        return labels_of(self.manifest)[names.ARTIFACT_LABEL]
+
+    @property
+    def started_at(self) -> str | None:
+        """RFC 3339; None until the Job controller has seen it."""
+        return (self.manifest.get("status") or {}).get("startTime")
+
+    @property
+    def pod_ip(self) -> str | None:
+        """Address of the running pod."""
+        if self.pod is None or self.pod.get("status", {}).get("phase") != "Running":
+            return None
+        ip = self.pod["status"].get("podIP")
+        return str(ip) if ip else None
+
+
+def observe_job(manifest: Manifest, pods: list[Manifest]) -> CompileJob:
+    """Read a Job together with those of the pods that are its own."""
+    own = [pod for pod in pods if is_owned_by(pod, uid_of(manifest))]
+    pod = max(own, key=lambda pod: pod["metadata"].get("creationTimestamp", ""), default=None)
+    state, diagnosis = _judge(manifest, pod)
+    return CompileJob(manifest, state, attempt_of(manifest), failures_before(manifest), diagnosis, pod)
+
+
+def _judge(manifest: Manifest, pod: Manifest | None) -> tuple[JobState, Diagnosis | None]:
+    if is_deleting(manifest):
+        return JobState.LIVE, None
+    conditions = {
+        condition["type"]: condition
+        for condition in (manifest.get("status") or {}).get("conditions") or []
+        if condition["status"] == "True"
+    }
+    if "Complete" in conditions:
+        return JobState.SUCCEEDED, None
+    failed = conditions.get("Failed")
+    if failed is None:
+        return JobState.LIVE, None
+    time = failed.get("lastTransitionTime")
+    if failed.get("reason") == "DeadlineExceeded":
+        return JobState.FAILED, Diagnosis(TIMED_OUT, "The compile took longer than compile.timeout allows", time=time)
+    if pod is None:
+        return JobState.FAILED, Diagnosis(POD_LOST, "The compile pod is gone", time=time)
+    terminated = terminated_state(pod)
+    if terminated is None:
+        # The watch of pods is behind the watch of Jobs: the pod's last word is still to come.
+        return JobState.LIVE, None
+    diagnosis = diagnose_termination(terminated)
+    return JobState.FAILED, diagnosis or Diagnosis(POD_LOST, "The compile pod was ended from outside", time=time)
+
+
+def terminated_state(pod: Manifest) -> dict[str, Any] | None:
+    """`state.terminated` of a pod's only container."""
+    for status in pod.get("status", {}).get("containerStatuses") or []:
+        terminated = (status.get("state") or {}).get("terminated")
+        if terminated is not None:
+            return dict(terminated)
+    return None

@@ -1,0 +1,87 @@
+"""Everything that one reconcile knows of its model: one frozen picture, taken from the snapshot."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from neuron_operator.api.impact import revision_hash
+from neuron_operator.api.objects import (
+    CONTROLLER_REVISION,
+    DEPLOYMENT,
+    JOB,
+    POD,
+    SERVICE,
+    Key,
+    Manifest,
+    is_deleting,
+    is_owned_by,
+    labels_of,
+)
+from neuron_operator.api.v1alpha1 import NeuronModel
+from neuron_operator.loop.snapshot import Snapshot
+
+from .jobs import CompileJob, observe_job
+from .resources import names
+from .resources.service import selected_revision
+from .revision import Revision, parse_revision
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A model and its children."""
+
+    model: NeuronModel
+    target: str
+    """Hash of the revision that the spec asks for."""
+    revisions: Mapping[str, Revision]
+    """By hash, oldest first."""
+    jobs: tuple[CompileJob, ...]
+    """Compile Jobs of all artifacts, by attempt."""
+    deployments: Mapping[str, Manifest]
+    """By revision hash."""
+    service: Manifest | None
+    serving_pods: tuple[Manifest, ...]
+
+    @property
+    def active(self) -> str | None:
+        """Hash of the revision that the Service selects."""
+        return selected_revision(self.service) if self.service is not None else None
+
+    def jobs_of(self, revision: Revision) -> list[CompileJob]:
+        """Compile Jobs of a revision's artifact, by attempt."""
+        label = names.artifact_label(revision.record.artifact_digest)
+        return [job for job in self.jobs if job.artifact_label == label]
+
+    def pods_of(self, revision: str) -> list[Manifest]:
+        """Serving pods of a revision that are not on their way out."""
+        return [
+            pod
+            for pod in self.serving_pods
+            if labels_of(pod).get(names.REVISION_LABEL) == revision and not is_deleting(pod)
+        ]
+
+
+def observe(model: NeuronModel, snapshot: Snapshot) -> Observed:
+    """Take the picture. Objects that carry our labels but another owner are not in it."""
+    namespace, name = model.key
+    label = (names.MODEL_LABEL, name)
+
+    def owned(kind_objects: list[Manifest]) -> list[Manifest]:
+        return [manifest for manifest in kind_objects if is_owned_by(manifest, model.metadata.uid)]
+
+    pods = snapshot.list(POD, namespace=namespace, label=label)
+    revisions = [
+        parse_revision(manifest)
+        for manifest in owned(snapshot.list(CONTROLLER_REVISION, namespace=namespace, label=label))
+    ]
+    jobs = [observe_job(job, pods) for job in owned(snapshot.list(JOB, namespace=namespace, label=label))]
+    deployments = owned(snapshot.list(DEPLOYMENT, namespace=namespace, label=label))
+    service = snapshot.get(SERVICE, Key(namespace, names.service(name)))
+    return Observed(
+        model=model,
+        target=revision_hash(model.spec),
+        revisions={revision.hash: revision for revision in sorted(revisions, key=lambda revision: revision.number)},
+        jobs=tuple(sorted(jobs, key=lambda job: job.attempt)),
+        deployments={labels_of(manifest)[names.REVISION_LABEL]: manifest for manifest in deployments},
+        service=service if service is not None and is_owned_by(service, model.metadata.uid) else None,
+        serving_pods=tuple(pod for pod in pods if labels_of(pod).get(names.COMPONENT_LABEL) == names.SERVING_COMPONENT),
+    )

@@ -1,0 +1,42 @@
+"""The phases of a reconcile, in their order. Each does one thing, and returns whether the next may follow."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from neuron_operator.api.conditions import ConditionType
+from neuron_operator.api.status import Phase as PhaseWord
+from neuron_operator.model.scope import Scope, Tools
+from neuron_operator.model.steps import Step
+
+from .artifact import look_up_artifact
+from .compile import cancel_superseded, compile_artifact
+from .identities import apply_identities
+from .retire import delete_finished_jobs, retire
+from .serve import bring_up, keep_serving, stop_when_suspended, switch
+from .source import plan_model, record_revision, resolve_source
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A phase, the condition that it decides, and the word for a model that stands in it."""
+
+    run: Callable[[Scope, Tools], Awaitable[Step]]
+    condition: ConditionType
+    word: PhaseWord
+
+
+PHASES = (
+    Phase(stop_when_suspended, ConditionType.READY, PhaseWord.SUSPENDED),
+    Phase(keep_serving, ConditionType.READY, PhaseWord.PENDING),
+    Phase(resolve_source, ConditionType.SOURCE_RESOLVED, PhaseWord.RESOLVING),
+    Phase(plan_model, ConditionType.PLANNED, PhaseWord.PLANNING),
+    Phase(record_revision, ConditionType.PLANNED, PhaseWord.PLANNING),
+    Phase(cancel_superseded, ConditionType.COMPILED, PhaseWord.COMPILING),
+    Phase(apply_identities, ConditionType.COMPILED, PhaseWord.COMPILING),
+    Phase(look_up_artifact, ConditionType.COMPILED, PhaseWord.COMPILING),
+    Phase(compile_artifact, ConditionType.COMPILED, PhaseWord.COMPILING),
+    Phase(bring_up, ConditionType.READY, PhaseWord.LOADING),
+    Phase(delete_finished_jobs, ConditionType.READY, PhaseWord.LOADING),
+    Phase(switch, ConditionType.READY, PhaseWord.LOADING),
+    Phase(retire, ConditionType.READY, PhaseWord.READY),
+)

@@ -1,0 +1,76 @@
+"""Looks the revision's artifact up in the store, at the moments when the answer can have changed.
+
+That is before a compile starts, after one succeeded, and after a server reported that the artifact is gone; never just
+because a reconcile runs. That a Deployment was made for the revision is evidence that the artifact was found.
+"""
+
+from neuron_operator.api.conditions import Reason
+from neuron_operator.api.status import ArtifactStatus
+from neuron_operator.aws import artifacts as store_errors
+from neuron_operator.model.flight import live_job
+from neuron_operator.model.jobs import JobState
+from neuron_operator.model.policies import RetryNow
+from neuron_operator.model.retries import next_attempt
+from neuron_operator.model.revision import Revision
+from neuron_operator.model.scope import Scope, Tools
+from neuron_operator.model.serving_state import missing_artifact_report
+from neuron_operator.model.steps import Continue, Fail, Step, Wait
+from neuron_runtime.contract.artifact import ArtifactManifest
+
+_STORE_PAUSE_SECONDS = 15.0
+# Buckets and rights change without a change of the spec.
+_LOOK_AGAIN_SECONDS = 60.0
+
+
+async def look_up_artifact(scope: Scope, tools: Tools) -> Step:
+    """Find out whether the artifact is there."""
+    revision = scope.revision
+    assert revision is not None  # noqa: S101 - record_revision went before
+    report = missing_artifact_report(scope.observed.pods_of(revision.hash))
+    answered = tools.answered_reports.get(scope.model.metadata.uid)
+    if scope.artifact is not None and (report is None or report == answered):
+        return Continue()
+    scope.artifact = None
+    if not _may_have_changed(scope, tools, revision):
+        return Continue()
+    try:
+        manifest = await tools.artifacts.find(revision.record.store, revision.record.artifact_digest)
+    except store_errors.StoreAccessDenied as error:
+        return Fail(
+            Reason.STORE_ACCESS_DENIED,
+            f"{error}. Grant the operator s3:GetObject and s3:ListBucket on artifactStore.s3.bucket",
+            after=_LOOK_AGAIN_SECONDS,
+        )
+    except store_errors.BucketNotFound as error:
+        return Fail(
+            Reason.STORE_BUCKET_NOT_FOUND,
+            f"{error}. Create it, or set artifactStore.s3.bucket to one that exists",
+            after=_LOOK_AGAIN_SECONDS,
+        )
+    except store_errors.StoreUnreachable as error:
+        return Wait(Reason.STORE_UNREACHABLE, f"{error}", after=_STORE_PAUSE_SECONDS)
+    if manifest is not None:
+        scope.artifact = _facts(manifest, revision, compiled_here=bool(scope.observed.jobs_of(revision)))
+        if report is not None:
+            tools.answered_reports[scope.model.metadata.uid] = report
+    return Continue()
+
+
+def _may_have_changed(scope: Scope, tools: Tools, revision: Revision) -> bool:
+    if live_job(revision, tools.snapshot) is not None:
+        return False
+    own = scope.observed.jobs_of(revision)
+    if not own or own[-1].state is JobState.SUCCEEDED:
+        return True
+    return isinstance(next_attempt(scope.model, own[-1], tools.clock()), RetryNow)
+
+
+def _facts(manifest: ArtifactManifest, revision: Revision, *, compiled_here: bool) -> ArtifactStatus:
+    store = revision.record.store
+    return ArtifactStatus(
+        digest=manifest.digest,
+        uri=store.uri(store.artifact_prefix(manifest.digest)),
+        size_bytes=manifest.size_bytes,
+        created_at=manifest.created_at,
+        reused=not compiled_here,
+    )

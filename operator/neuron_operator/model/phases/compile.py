@@ -1,0 +1,150 @@
+"""Has the artifact compiled: at most one Job at a time for it, by the model that holds the flight."""
+
+from neuron_operator.api.conditions import Reason
+from neuron_operator.api.objects import Key
+from neuron_operator.api.status import CompileStatus, LastFailure
+from neuron_operator.diagnosis.catalogue import TIMED_OUT
+from neuron_operator.diagnosis.containers import Diagnosis
+from neuron_operator.model.flight import claims
+from neuron_operator.model.jobs import CompileJob, JobState
+from neuron_operator.model.policies import Claim, GiveUp, RetryLater, holder, progress_to_show
+from neuron_operator.model.resources.compile_job import compile_job
+from neuron_operator.model.retries import failure_of, next_attempt
+from neuron_operator.model.revision import Revision
+from neuron_operator.model.scope import Scope, Tools
+from neuron_operator.model.serving_state import pod_waiting_trouble
+from neuron_operator.model.steps import Continue, Fail, Step, Wait
+
+_PROGRESS_SECONDS = 10.0
+_KEPT_FAILED_JOBS = 3
+
+
+async def cancel_superseded(scope: Scope, tools: Tools) -> Step:
+    """Delete Jobs of artifacts that the spec no longer asks for, unless another model waits for them; and old failures.
+
+    The newest failed Jobs of the wanted artifact stay: they are the state of the retries, and their logs can be read.
+    """
+    revision = scope.revision
+    assert revision is not None  # noqa: S101 - record_revision went before
+    wanted = scope.observed.jobs_of(revision)
+    superseded = [job for job in scope.observed.jobs if job not in wanted and not _wanted_by_others(job, scope, tools)]
+    failed = [job for job in wanted if job.state is JobState.FAILED]
+    for job in superseded + failed[:-_KEPT_FAILED_JOBS]:
+        await tools.children.delete(job.manifest)
+    return Continue()
+
+
+async def compile_artifact(scope: Scope, tools: Tools) -> Step:
+    """Wait for the artifact, starting a Job where that is up to this model."""
+    if scope.artifact is not None:
+        return Continue()
+    revision = scope.revision
+    assert revision is not None  # noqa: S101 - record_revision went before
+    own = scope.observed.jobs_of(revision)
+    newest = own[-1] if own else None
+    scope.compile = _compile_status(scope, newest) if newest is not None else None
+    failed = _newest_failure(own)
+    if failed is not None:
+        scope.failure = _last_failure(scope, tools, failed)
+    if newest is not None and newest.state is JobState.LIVE:
+        return await _follow(scope, tools, newest)
+    return await _start(scope, tools, revision, newest)
+
+
+async def _follow(scope: Scope, tools: Tools, job: CompileJob) -> Step:
+    """Wait for a Job that runs, and show how far it is."""
+    if job.pod_ip is None:
+        trouble = pod_waiting_trouble(job.pod) if job.pod is not None else None
+        if trouble is not None:
+            return Wait(trouble.reason, f"{trouble.message} (compile Job {job.name})")
+        return Wait(Reason.JOB_PENDING, f"Compile Job {job.name} waits for its pod to run")
+    shown = progress_to_show(tools.shown_progress.get(job.uid), await tools.progress.read(job.pod_ip), tools.clock())
+    if shown is None:
+        return Wait(Reason.JOB_RUNNING, f"Compile Job {job.name} runs", after=_PROGRESS_SECONDS)
+    tools.shown_progress[job.uid] = shown
+    progress = shown.progress
+    scope.compile = _compile_status(scope, job).model_copy(
+        update={
+            "stage": progress.stage.value,
+            "percent": progress.percent,
+            "eta_seconds": round(progress.eta_seconds) if progress.eta_seconds is not None else None,
+        }
+    )
+    message = f"Compile Job {job.name}: {progress.stage.value}, {progress.percent} %"
+    return Wait(Reason.JOB_RUNNING, message, after=_PROGRESS_SECONDS)
+
+
+async def _start(scope: Scope, tools: Tools, revision: Revision, newest: CompileJob | None) -> Step:
+    """Create the next Job, if this model holds the flight and a pause is over."""
+    attempt, failures = 1, 0
+    if newest is not None:
+        match next_attempt(scope.model, newest, tools.clock()):
+            case GiveUp():
+                return _gave_up(failure_of(newest), newest)
+            case RetryLater(after):
+                what = failure_of(newest)
+                message = f"Attempt {newest.attempt} failed ({what.code}): {what.message}. The next one follows"
+                return Wait(Reason.RETRY_PENDING, message, after=after)
+            case retry_now:
+                attempt, failures = newest.attempt + 1, retry_now.failures
+    flight = holder(claims(revision, tools.snapshot, tools.clock()))
+    if flight is not None and flight.key != scope.model.key:
+        return _wait_for(flight, scope.model.key)
+    job = compile_job(scope.model, revision, tools.settings, attempt=attempt, failures=failures)
+    created = await tools.children.create(job)
+    name = created["metadata"]["name"]
+    scope.compile = CompileStatus(job=name, attempt=attempt, max_attempts=scope.model.spec.compile.retry.max_attempts)
+    return Wait(Reason.JOB_PENDING, f"Compile Job {name} was created")
+
+
+def _wait_for(flight: Claim, own: Key) -> Step:
+    name = flight.key.name if flight.key.namespace == own.namespace else str(flight.key)
+    if flight.gave_up:
+        message = f"NeuronModel {name} compiles the same artifact and has failed; its status says why"
+        return Fail(Reason.COMPILE_FAILED, message)
+    message = f"NeuronModel {name} compiles the same artifact; it will be shared"
+    return Wait(Reason.WAITING_FOR_SHARED_COMPILE, message)
+
+
+def _gave_up(diagnosis: Diagnosis, job: CompileJob) -> Fail:
+    reason = Reason.TIMED_OUT if diagnosis.code == TIMED_OUT else Reason.COMPILE_FAILED
+    message = (
+        f"{diagnosis.message} ({diagnosis.code}, attempt {job.attempt}). {diagnosis.remedy}. "
+        f"Deleting Job {job.name} tries again"
+    )
+    return Fail(reason, message)
+
+
+def _wanted_by_others(job: CompileJob, scope: Scope, tools: Tools) -> bool:
+    """Whether another model waits for what this model's Job makes."""
+    revision = next(
+        (revision for revision in scope.observed.revisions.values() if job in scope.observed.jobs_of(revision)), None
+    )
+    if revision is None:
+        return False
+    return any(claim.key != scope.model.key for claim in claims(revision, tools.snapshot, tools.clock()))
+
+
+def _newest_failure(jobs: list[CompileJob]) -> CompileJob | None:
+    ended = [job for job in jobs if job.state is not JobState.LIVE]
+    return ended[-1] if ended else None
+
+
+def _compile_status(scope: Scope, job: CompileJob) -> CompileStatus:
+    maximum = scope.model.spec.compile.retry.max_attempts
+    return CompileStatus(job=job.name, attempt=job.attempt, max_attempts=maximum, started_at=job.started_at)
+
+
+def _last_failure(scope: Scope, tools: Tools, job: CompileJob) -> LastFailure:
+    diagnosis = failure_of(job)
+    return LastFailure(
+        stage="Compile",
+        code=diagnosis.code,
+        message=diagnosis.message,
+        remedy=diagnosis.remedy,
+        retryable=not isinstance(next_attempt(scope.model, job, tools.clock()), GiveUp),
+        attempt=job.attempt,
+        exit_code=diagnosis.exit_code,
+        time=diagnosis.time,
+        log_tail=diagnosis.log_tail,
+    )

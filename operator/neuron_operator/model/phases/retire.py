@@ -1,0 +1,28 @@
+"""Clears away what is no longer needed."""
+
+from neuron_operator.model.jobs import JobState
+from neuron_operator.model.scope import Scope, Tools
+from neuron_operator.model.steps import Continue, Step
+
+_KEPT_REVISIONS = 3
+
+
+async def delete_finished_jobs(scope: Scope, tools: Tools) -> Step:
+    """Delete ended compile Jobs. Only reached once the Deployment holds what was read from the artifact's manifest."""
+    for job in scope.observed.jobs:
+        if job.state is not JobState.LIVE:
+            await tools.children.delete(job.manifest)
+            tools.shown_progress.pop(job.uid, None)
+    return Continue()
+
+
+async def retire(scope: Scope, tools: Tools) -> Step:
+    """Delete Deployments of other revisions, and old revisions. Only reached once the target revision serves."""
+    observed = scope.observed
+    for hash_, deployment in observed.deployments.items():
+        if hash_ != observed.target:
+            await tools.children.delete(deployment)
+    past = [revision for hash_, revision in observed.revisions.items() if hash_ != observed.target]
+    for revision in past[:-_KEPT_REVISIONS]:
+        await tools.children.delete(revision.manifest)
+    return Continue()

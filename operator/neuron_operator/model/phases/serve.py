@@ -1,0 +1,111 @@
+"""Serves the revision: its Deployment beside the active one, and the Service's switch once it is ready."""
+
+from neuron_operator.api.conditions import ConditionType, Reason
+from neuron_operator.api.objects import Manifest, annotations_of
+from neuron_operator.api.status import ArtifactStatus, LastFailure, WaitingFor
+from neuron_operator.diagnosis.containers import Diagnosis
+from neuron_operator.model.jobs import JobState
+from neuron_operator.model.resources.deployment import ARTIFACT_ANNOTATION, with_artifact, with_scale
+from neuron_operator.model.resources.service import service
+from neuron_operator.model.revision import Revision
+from neuron_operator.model.scope import Scope, Tools
+from neuron_operator.model.serving_state import Trouble, is_available, trouble_of
+from neuron_operator.model.steps import Continue, Fail, Step, Wait
+from neuron_runtime.contract.digests import canonical_json
+
+# Troubles that say something about the artifact, not about the pods.
+_ARTIFACT_REASONS = frozenset({Reason.ARTIFACT_DAMAGED, Reason.ARTIFACT_MISSING, Reason.ARTIFACT_INCOMPATIBLE})
+
+
+async def stop_when_suspended(scope: Scope, tools: Tools) -> Step:
+    """While `spec.suspend` is true: no compile runs and no pod serves. Revisions and artifacts stay."""
+    if not scope.model.spec.suspend:
+        return Continue()
+    for job in scope.observed.jobs:
+        if job.state is JobState.LIVE:
+            await tools.children.delete(job.manifest)
+    for hash_ in scope.observed.deployments:
+        if hash_ in scope.observed.revisions:
+            await _apply(scope, tools, scope.observed.revisions[hash_], replicas=0)
+    return Wait(Reason.SUSPENDED, "spec.suspend is true: nothing is compiled and nothing is served")
+
+
+async def keep_serving(scope: Scope, tools: Tools) -> Step:
+    """Keep the active revision as its record says while another one is on its way."""
+    active = scope.observed.active
+    if active is None or active == scope.observed.target or active not in scope.observed.revisions:
+        return Continue()
+    await _apply(scope, tools, scope.observed.revisions[active], replicas=scope.model.spec.serving.replicas)
+    await tools.children.ensure(service(scope.model, active))
+    return Continue()
+
+
+async def bring_up(scope: Scope, tools: Tools) -> Step:
+    """Make the target revision's Deployment, and the Service when there is none that selects a revision of ours."""
+    revision, artifact = scope.revision, scope.artifact
+    assert revision is not None and artifact is not None  # noqa: S101 - phases before
+    replicas = scope.model.spec.serving.replicas
+    scope.deployment = await _apply(scope, tools, revision, replicas=replicas, artifact=artifact)
+    if scope.observed.active not in scope.observed.revisions:
+        await tools.children.ensure(service(scope.model, revision.hash))
+    return Continue()
+
+
+async def switch(scope: Scope, tools: Tools) -> Step:
+    """Point the Service to the target revision once all its replicas are ready."""
+    assert scope.deployment is not None  # noqa: S101 - bring_up went before
+    if not is_available(scope.deployment):
+        return _starting(scope, scope.deployment)
+    await tools.children.ensure(service(scope.model, scope.observed.target))
+    return Continue()
+
+
+def recorded_artifact(deployment: Manifest | None) -> ArtifactStatus | None:
+    """Facts of the artifact that a Deployment was made with."""
+    text = annotations_of(deployment).get(ARTIFACT_ANNOTATION) if deployment is not None else None
+    return ArtifactStatus.model_validate_json(text) if text else None
+
+
+async def _apply(
+    scope: Scope, tools: Tools, revision: Revision, *, replicas: int, artifact: ArtifactStatus | None = None
+) -> Manifest:
+    facts = artifact or recorded_artifact(scope.observed.deployments.get(revision.hash))
+    desired = with_scale(revision.record.deployment, replicas)
+    if facts is not None:
+        desired = with_artifact(desired, canonical_json(facts.to_document()).decode())
+    return await tools.children.ensure(desired)
+
+
+def _starting(scope: Scope, deployment: Manifest) -> Step:
+    """Why the target revision is not available yet."""
+    pods = scope.observed.pods_of(scope.observed.target)
+    trouble = trouble_of(deployment, pods)
+    if trouble is None:
+        return Wait(Reason.LOADING, f"Deployment {deployment['metadata']['name']} waits for its pods to be ready")
+    if trouble.diagnosis is not None:
+        scope.failure = _last_failure(trouble.diagnosis)
+    if not trouble.needs_help:
+        waiting = WaitingFor(reason=trouble.reason.value, message=trouble.message)
+        return Wait(trouble.reason, trouble.message, waiting_for=waiting)
+    condition = ConditionType.COMPILED if trouble.reason in _ARTIFACT_REASONS else None
+    return Fail(trouble.reason, _with_remedy(scope, trouble), condition=condition)
+
+
+def _with_remedy(scope: Scope, trouble: Trouble) -> str:
+    if trouble.diagnosis is None:
+        return trouble.message
+    uri = f" ({scope.artifact.uri})" if scope.artifact is not None and trouble.reason in _ARTIFACT_REASONS else ""
+    return f"{trouble.message}. {trouble.diagnosis.remedy}{uri}"
+
+
+def _last_failure(diagnosis: Diagnosis) -> LastFailure:
+    return LastFailure(
+        stage="Serve",
+        code=diagnosis.code,
+        message=diagnosis.message,
+        remedy=diagnosis.remedy,
+        retryable=True,
+        exit_code=diagnosis.exit_code,
+        time=diagnosis.time,
+        log_tail=diagnosis.log_tail,
+    )

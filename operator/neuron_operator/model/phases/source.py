@@ -1,0 +1,156 @@
+"""From the spec to a recorded revision: resolve the source, plan, write the ControllerRevision.
+
+All three do nothing once the revision is recorded: what it holds was decided, and stays.
+"""
+
+from neuron_operator import hub
+from neuron_operator.api.conditions import Reason
+from neuron_operator.api.impact import revision_inputs
+from neuron_operator.api.status import LastFailure, MemoryStatus, PlanStatus
+from neuron_operator.api.v1alpha1 import NeuronModel
+from neuron_operator.model.resources.deployment import rendered_deployment
+from neuron_operator.model.revision import RecordedSource, RevisionRecord, controller_revision, parse_revision
+from neuron_operator.model.scope import Scope, Tools
+from neuron_operator.model.steps import Continue, Fail, Step, Wait
+from neuron_operator.planning.model_facts import UnsupportedModel, model_facts
+from neuron_operator.planning.planner import DoesNotFit, Plan, Wishes, plan
+from neuron_operator.settings import ArtifactSharing, PlatformSettings
+from neuron_runtime.contract.launch import ServingSpec
+from neuron_runtime.contract.request import CompileRequest
+from neuron_runtime.contract.source import taken_files
+from neuron_runtime.contract.store import StoreLocation
+
+_HUB_PAUSE_SECONDS = 30.0
+# A repository or an access right may appear without any change of the spec.
+_LOOK_AGAIN_SECONDS = 300.0
+
+
+async def resolve_source(scope: Scope, tools: Tools) -> Step:
+    """Pin the source to a commit and learn its files."""
+    if scope.revision is not None:
+        return Continue()
+    wanted = scope.model.spec.model.hugging_face
+    try:
+        source = await tools.hub.resolve(wanted.repo, wanted.revision)
+    except hub.SourceNotFound as error:
+        return _source_failure(Reason.NOT_FOUND, error, "Check model.huggingFace.repo and model.huggingFace.revision")
+    except hub.SourceAccessDenied as error:
+        return _source_failure(Reason.ACCESS_DENIED, error, "Set model.huggingFace.repo to a public repository")
+    except hub.SourceRateLimited as error:
+        return Wait(Reason.RATE_LIMITED, f"{error}", after=error.after or _HUB_PAUSE_SECONDS)
+    except hub.SourceUnreachable as error:
+        return Wait(Reason.UNREACHABLE, f"{error}", after=error.after or _HUB_PAUSE_SECONDS)
+    if not any(file.path.endswith(".safetensors") for file in taken_files(source.files)):
+        what = f"{source.repo} at {source.commit} holds no *.safetensors file, and other formats are not read"
+        return _source_failure(Reason.UNSUPPORTED_FORMAT, what, "Set model.huggingFace.repo to one with safetensors")
+    scope.source = source
+    return Continue()
+
+
+async def plan_model(scope: Scope, tools: Tools) -> Step:
+    """Decide what is compiled and what it needs."""
+    if scope.revision is not None:
+        return Continue()
+    if _store(scope.model, tools.settings) is None:
+        message = "No artifact store is named. Set artifactStore.s3.bucket, or have the platform set a default store"
+        return Fail(Reason.MISSING_ARTIFACT_STORE, message)
+    assert scope.source is not None  # noqa: S101 - resolve_source went before
+    shapes = scope.model.spec.shapes
+    try:
+        facts = model_facts(scope.source.config)
+        scope.plan = plan(facts, Wishes(shapes.max_model_length, shapes.max_batch_size, shapes.dtype))
+    except UnsupportedModel as error:
+        return Fail(Reason.UNSUPPORTED_ARCHITECTURE, f"{error}")
+    except DoesNotFit as error:
+        return Fail(Reason.DOES_NOT_FIT, f"{error}")
+    return Continue()
+
+
+async def record_revision(scope: Scope, tools: Tools) -> Step:
+    """Write down what was decided, before anything is done about it: a restart goes on from the record."""
+    if scope.revision is not None:
+        return Continue()
+    record = _record(scope, tools.settings)
+    number = 1 + max((revision.number for revision in scope.observed.revisions.values()), default=0)
+    manifest = controller_revision(scope.model, scope.observed.target, number, record)
+    scope.revision = parse_revision(await tools.children.create(manifest))
+    return Continue()
+
+
+def _record(scope: Scope, settings: PlatformSettings) -> RevisionRecord:
+    source, chosen, store = scope.source, scope.plan, _store(scope.model, settings)
+    assert source is not None and chosen is not None and store is not None  # noqa: S101 - phases before
+    model = scope.model
+    request = CompileRequest(
+        engine=chosen.engine,
+        toolchain=settings.cpu.toolchain,
+        source_digest=source.digest,
+        shapes=chosen.shapes,
+        dtype=chosen.dtype,
+        target=chosen.target,
+    )
+    serving = ServingSpec(
+        artifact_digest=request.digest,
+        source_digest=source.digest,
+        engine=chosen.engine,
+        store=store,
+        served_name=model.spec.model.served_name or model.metadata.name,
+        namespace=model.metadata.namespace,
+        model_name=model.metadata.name,
+    )
+    return RevisionRecord(
+        inputs=revision_inputs(model.spec),
+        source=RecordedSource(
+            repo=source.repo,
+            requested_revision=model.spec.model.hugging_face.revision,
+            commit=source.commit,
+            digest=source.digest,
+            size_bytes=source.size_bytes,
+        ),
+        plan=_plan_status(chosen),
+        request=request,
+        artifact_digest=request.digest,
+        store=store,
+        compile_image=settings.cpu.compile_image,
+        compile_memory=chosen.compile_memory,
+        compile_workers=chosen.compile_workers,
+        deployment=rendered_deployment(model, scope.observed.target, serving, settings, memory=chosen.memory.total),
+    )
+
+
+def _plan_status(chosen: Plan) -> PlanStatus:
+    return PlanStatus(
+        engine=chosen.engine.value,
+        target=chosen.target.value,
+        hardware=chosen.target.value,
+        tensor_parallel_size=1,
+        dtype=chosen.dtype.value,
+        max_model_length=chosen.shapes.max_model_length,
+        max_batch_size=chosen.shapes.max_batch_size,
+        context_lengths=list(chosen.shapes.context_lengths),
+        token_generation_batches=list(chosen.shapes.token_generation_batches),
+        memory=MemoryStatus(
+            weights_bytes=chosen.memory.weights,
+            kv_cache_bytes=chosen.memory.kv_cache,
+            workspace_bytes=chosen.memory.workspace,
+            total_bytes=chosen.memory.total,
+        ),
+        explanation=chosen.explanation,
+    )
+
+
+def _store(model: NeuronModel, settings: PlatformSettings) -> StoreLocation | None:
+    shared = settings.artifact_sharing is ArtifactSharing.CLUSTER
+    domain = "shared" if shared else f"ns/{model.metadata.namespace}"
+    own = model.spec.artifact_store
+    chosen = own.s3 if own is not None else settings.default_artifact_store
+    if chosen is None:
+        return None
+    return StoreLocation(bucket=chosen.bucket, prefix=chosen.prefix, region=chosen.region, domain=domain)
+
+
+def _source_failure(reason: Reason, what: object, remedy: str) -> Fail:
+    failure = LastFailure(
+        stage="Resolve", code=f"Source{reason.value}", message=f"{what}", remedy=remedy, retryable=True
+    )
+    return Fail(reason, f"{what}. {remedy}", after=_LOOK_AGAIN_SECONDS, failure=failure)

@@ -1,0 +1,104 @@
+"""Decisions about compiling: who compiles, whether to look the artifact up, whether to try again. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from neuron_operator.api.objects import Key
+from neuron_operator.diagnosis.catalogue import RetryClass
+from neuron_operator.diagnosis.containers import Diagnosis
+from neuron_runtime.contract.progress import Progress
+
+_FIRST_PAUSE_SECONDS = 10.0
+_LONGEST_PAUSE_SECONDS = 300.0
+_SHOWN_STEP_PERCENT = 10
+_SHOWN_STEP = timedelta(seconds=60)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A model that wants an artifact."""
+
+    key: Key
+    created_at: str
+    uid: str
+    suspended: bool
+    has_live_job: bool
+    gave_up: bool
+    """Its compile failed, and it makes no further attempt."""
+    failed_for_own_reason: bool
+    """Its compile failed for its own source, credentials, quota or image."""
+
+
+def holder(claims: Sequence[Claim]) -> Claim | None:
+    """The one model that compiles: who has a live Job, else the oldest that may.
+
+    Everybody computes the same answer from the same objects, so there is nothing to lock. A failure that comes with the
+    inputs counts for all who share them; one that is a model's own passes the flight on.
+    """
+    candidates = [claim for claim in claims if claim.has_live_job] or [
+        claim for claim in claims if not claim.suspended and not claim.failed_for_own_reason
+    ]
+    return min(candidates, key=lambda claim: (claim.created_at, claim.uid), default=None)
+
+
+@dataclass(frozen=True)
+class RetryNow:
+    """Start the next attempt. `failures` is what its ledger holds."""
+
+    failures: int
+
+
+@dataclass(frozen=True)
+class RetryLater:
+    """Start the next attempt in `after` seconds."""
+
+    after: float
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """Make no further attempt until something changes."""
+
+
+def retry(
+    diagnosis: Diagnosis, *, attempt: int, failures_before: int, max_attempts: int, now: datetime
+) -> RetryNow | RetryLater | GiveUp:
+    """What follows a failed attempt.
+
+    Transient failures use up no attempt; others count, and pauses double from 10 s to 5 min either way.
+    """
+    if diagnosis.retry in (RetryClass.SPEC, RetryClass.OWN):
+        return GiveUp()
+    counted = diagnosis.retry is RetryClass.BUG
+    failures = failures_before + (1 if counted else 0)
+    if counted and failures >= max_attempts:
+        return GiveUp()
+    pause = min(_FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1), _LONGEST_PAUSE_SECONDS)
+    waited = (now - datetime.fromisoformat(diagnosis.time)).total_seconds() if diagnosis.time else pause
+    if waited >= pause:
+        return RetryNow(failures)
+    return RetryLater(pause - waited)
+
+
+@dataclass(frozen=True)
+class ShownProgress:
+    """Progress as the status holds it, and since when."""
+
+    progress: Progress
+    since: datetime
+
+
+def progress_to_show(shown: ShownProgress | None, current: Progress | None, now: datetime) -> ShownProgress | None:
+    """Whether newer progress is worth a write: at a new stage, or after a minute and ten percent.
+
+    A pod that does not answer is no news: what was shown stays.
+    """
+    if current is None:
+        return shown
+    if shown is None or shown.progress.stage != current.stage:
+        return ShownProgress(current, now)
+    advanced = current.percent - shown.progress.percent >= _SHOWN_STEP_PERCENT
+    if advanced and now - shown.since >= _SHOWN_STEP:
+        return ShownProgress(current, now)
+    return shown

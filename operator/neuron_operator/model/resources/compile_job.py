@@ -1,0 +1,84 @@
+"""The Job that compiles one artifact, once: retries are the operator's, by the class of the failure."""
+
+from neuron_operator.api.objects import JOB, Manifest, annotations_of
+from neuron_operator.api.v1alpha1 import NeuronModel
+from neuron_operator.model.revision import Revision
+from neuron_operator.settings import PlatformSettings
+from neuron_runtime.contract.launch import COMPILE_SPEC_VARIABLE, CompileSpec, HuggingFaceOrigin
+from neuron_runtime.contract.progress import PROGRESS_PORT
+
+from . import names
+from .ownership import child
+from .pods import Resources, container, pod_spec
+
+ATTEMPT_ANNOTATION = "neuron-operator.dev/attempt"
+FAILURES_ANNOTATION = "neuron-operator.dev/failures"
+
+_MIB = 1024 * 1024
+
+
+def compile_job(
+    model: NeuronModel, revision: Revision, settings: PlatformSettings, *, attempt: int, failures: int
+) -> Manifest:
+    """The Job of one attempt.
+
+    Its annotations hold the ledger (which attempt this is, how many counted failures came before) and never change:
+    the newest Job alone is the state of the retries.
+    """
+    record = revision.record
+    labels = {
+        names.COMPONENT_LABEL: names.COMPILE_COMPONENT,
+        names.REVISION_LABEL: revision.hash,
+        names.ARTIFACT_LABEL: names.artifact_label(record.artifact_digest),
+    }
+    job = child(
+        model,
+        api_version=JOB.api_version,
+        kind=JOB.name,
+        name=names.compile_job(model.metadata.name, record.artifact_digest, attempt),
+        labels=labels,
+        annotations={ATTEMPT_ANNOTATION: str(attempt), FAILURES_ANNOTATION: str(failures)},
+    )
+    spec = CompileSpec(
+        request=record.request,
+        origin=HuggingFaceOrigin(repo=record.source.repo, commit=record.source.commit),
+        store=record.store,
+        workers=record.compile_workers,
+    )
+    compiler = container(
+        name="compile",
+        image=record.compile_image,
+        module="neuron_runtime.compile",
+        environment={**settings.pod_environment, COMPILE_SPEC_VARIABLE: spec.to_json()},
+        resources=_resources(model, record.compile_memory),
+        ports={"progress": PROGRESS_PORT},
+    )
+    pod = pod_spec(compiler, service_account=names.COMPILE_SERVICE_ACCOUNT)
+    pod["restartPolicy"] = "Never"
+    job["spec"] = {
+        "backoffLimit": 0,
+        "activeDeadlineSeconds": model.spec.compile.timeout_seconds,
+        # A pod that is evicted or loses its node has not failed: the Job makes another one.
+        "podFailurePolicy": {
+            "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+        },
+        "template": {"metadata": {"labels": {**job["metadata"]["labels"]}}, "spec": pod},
+    }
+    return job
+
+
+def attempt_of(job: Manifest) -> int:
+    """Which attempt at its artifact a Job is, from 1."""
+    return int(annotations_of(job)[ATTEMPT_ANNOTATION])
+
+
+def failures_before(job: Manifest) -> int:
+    """Failures that counted against compile.retry.maxAttempts before this Job."""
+    return int(annotations_of(job)[FAILURES_ANNOTATION])
+
+
+def _resources(model: NeuronModel, memory: int) -> Resources:
+    asked = model.spec.compile.resources
+    if asked is not None:
+        return {"requests": asked.requests, "limits": asked.limits}
+    return {"requests": {"cpu": "2", "memory": f"{-(-memory // _MIB)}Mi"}}

@@ -1,0 +1,70 @@
+"""Whether a live object differs from what is wanted of it, leaf by leaf.
+
+Only leaves of the wanted manifest count: defaults that the API server filled in and fields that others own are not
+differences. So a steady state needs no write, and a hand-made change to a field of ours is seen.
+"""
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+# Keys by which the API server merges lists of objects (`x-kubernetes-list-map-keys`), most specific first. Others may
+# add items of their own to such lists (a sidecar, a port); these are not ours to remove.
+_MERGE_KEYS = ("mountPath", "containerPort", "uid", "name", "port")
+_QUANTITIES = frozenset({"limits", "requests"})
+_SUFFIXES = {
+    "m": Decimal("0.001"),
+    "": Decimal(1),
+    "k": Decimal(10**3),
+    "M": Decimal(10**6),
+    "G": Decimal(10**9),
+    "T": Decimal(10**12),
+    "Ki": Decimal(2**10),
+    "Mi": Decimal(2**20),
+    "Gi": Decimal(2**30),
+    "Ti": Decimal(2**40),
+}
+
+
+def differs(desired: Any, live: Any) -> bool:
+    """True when some leaf of `desired` is missing in `live` or has another value."""
+    if isinstance(desired, dict):
+        if not isinstance(live, dict):
+            return bool(desired)
+        return any(
+            _amounts_differ(value, live.get(key)) if key in _QUANTITIES else differs(value, live.get(key))
+            for key, value in desired.items()
+        )
+    if isinstance(desired, list):
+        return _lists_differ(desired, live)
+    return bool(desired != live)
+
+
+def _lists_differ(desired: list[Any], live: Any) -> bool:
+    if not isinstance(live, list):
+        return bool(desired)
+    merge_key = _merge_key(desired)
+    if merge_key is None:
+        return len(desired) != len(live) or any(differs(*pair) for pair in zip(desired, live, strict=True))
+    by_key = {item.get(merge_key): item for item in live if isinstance(item, dict)}
+    return any(differs(item, by_key.get(item[merge_key])) for item in desired)
+
+
+def _merge_key(items: list[Any]) -> str | None:
+    if not items or not all(isinstance(item, dict) for item in items):
+        return None
+    return next((key for key in _MERGE_KEYS if all(key in item for item in items)), None)
+
+
+def _amounts_differ(desired: dict[str, str], live: Any) -> bool:
+    """The API server rewrites quantities (`1024Mi` to `1Gi`): equal amounts are equal."""
+    if not isinstance(live, dict):
+        return bool(desired)
+    return any(key not in live or _amount(value) != _amount(live[key]) for key, value in desired.items())
+
+
+def _amount(value: str) -> Decimal | str:
+    number = str(value).rstrip("kMGTKim")
+    try:
+        return Decimal(number) * _SUFFIXES[str(value)[len(number) :]]
+    except (InvalidOperation, KeyError):
+        return value

@@ -1,0 +1,157 @@
+"""Derives the status of a model from what one reconcile observed and found out. Pure, and the only place that does."""
+
+from datetime import datetime
+from typing import Any
+
+from neuron_operator.api.conditions import Condition, ConditionType, Reason, set_conditions
+from neuron_operator.api.objects import Manifest
+from neuron_operator.api.status import Phase, RevisionsStatus, ServingStatus, Status
+from neuron_operator.api.v1alpha1 import NeuronModel
+
+from .resources import names
+from .resources.service import endpoint
+from .scope import Scope
+from .serving_state import existing_replicas, ready_replicas
+from .steps import Continue, Fail, Step, Wait
+
+# Until a phase has been reached, its condition is unknown for this reason.
+_NOT_REACHED = {
+    ConditionType.SOURCE_RESOLVED: (Reason.RESOLVING, "The source is not resolved yet"),
+    ConditionType.PLANNED: (Reason.PLANNING, "Planning waits for the source"),
+    ConditionType.COMPILED: (Reason.LOOKING_UP, "The artifact is looked up once the plan stands"),
+}
+
+
+def project(scope: Scope, step: Step, condition: ConditionType, word: Phase, now: datetime) -> dict[str, Any]:
+    """The whole status: `step` is how far the phases came, `condition` and `word` belong to the phase it came from."""
+    model, observed = scope.model, scope.observed
+    ready = _ready(scope, step)
+    revision = scope.revision
+    active = observed.revisions.get(observed.active or "")
+    deployment = observed.deployments.get(observed.active or "")
+    status = Status(
+        observed_generation=model.metadata.generation,
+        phase=_phase(scope, step, word),
+        message=ready.message,
+        source=revision.record.source.to_status() if revision is not None else None,
+        plan=revision.record.plan if revision is not None else None,
+        artifact=scope.artifact,
+        compile=scope.compile,
+        last_failure=scope.failure,
+        revisions=RevisionsStatus(
+            active=active.name if active is not None else None, target=revision.name if revision is not None else None
+        ),
+        serving=_serving(scope),
+        replicas=existing_replicas(deployment),
+        selector=",".join(f"{key}={value}" for key, value in sorted(names.selector(model.metadata.name).items())),
+        waiting_for=step.waiting_for if isinstance(step, Wait) else None,
+    )
+    conditions = [ready, _available(scope), *_progress_conditions(scope, step, condition), *_kstatus(model, step)]
+    written = set_conditions(model.status.get("conditions") or [], conditions, now)
+    return {**status.to_document(), "conditions": written}
+
+
+def project_unreadable(manifest: Manifest, message: str, now: datetime) -> dict[str, Any]:
+    """The whole status of an object whose spec this release cannot read."""
+    generation = int(manifest["metadata"].get("generation", 1))
+    status = Status(observed_generation=generation, phase=Phase.FAILED, message=message)
+    conditions = [
+        _condition(ConditionType.READY, "False", Reason.INVALID_SPEC, message, generation),
+        _condition(ConditionType.STALLED, "True", Reason.INVALID_SPEC, message, generation),
+    ]
+    previous = (manifest.get("status") or {}).get("conditions") or []
+    return {**status.to_document(), "conditions": set_conditions(previous, conditions, now)}
+
+
+def _ready(scope: Scope, step: Step) -> Condition:
+    generation = scope.model.metadata.generation
+    if not isinstance(step, Continue):
+        return _condition(ConditionType.READY, "False", step.reason, step.message, generation)
+    wanted = scope.model.spec.serving.replicas
+    if wanted == 0:
+        message = "serving.replicas is 0: the artifact is kept, and nothing serves"
+        return _condition(ConditionType.READY, "True", Reason.SCALED_TO_ZERO, message, generation)
+    message = f"{wanted} of {wanted} replicas serve at {endpoint(scope.model)}"
+    return _condition(ConditionType.READY, "True", Reason.READY, message, generation)
+
+
+def _available(scope: Scope) -> Condition:
+    observed, generation = scope.observed, scope.model.metadata.generation
+    count = ready_replicas(observed.deployments.get(observed.active or ""))
+    if count > 0:
+        message = f"{count} replicas of revision {observed.active} answer"
+        return _condition(ConditionType.AVAILABLE, "True", Reason.REPLICAS_READY, message, generation)
+    return _condition(ConditionType.AVAILABLE, "False", Reason.NO_READY_REPLICAS, "No replica answers", generation)
+
+
+def _progress_conditions(scope: Scope, step: Step, stopped_at: ConditionType) -> list[Condition]:
+    """The conditions of the way to an artifact: reached, stopped at, or not reached yet."""
+    generation = scope.model.metadata.generation
+    if isinstance(step, Fail) and step.condition is not None:
+        stopped_at = step.condition
+    conditions = []
+    for kind, reached in _reached(scope).items():
+        if not isinstance(step, Continue) and kind is stopped_at:
+            conditions.append(_condition(kind, "False", step.reason, step.message, generation))
+        elif reached is not None:
+            conditions.append(_condition(kind, "True", *reached, generation))
+        else:
+            conditions.append(_condition(kind, "Unknown", *_NOT_REACHED[kind], generation))
+    return conditions
+
+
+def _reached(scope: Scope) -> dict[ConditionType, tuple[Reason, str] | None]:
+    source: tuple[Reason, str] | None = None
+    planned: tuple[Reason, str] | None = None
+    compiled: tuple[Reason, str] | None = None
+    if scope.revision is not None:
+        record = scope.revision.record
+        source = (Reason.RESOLVED, f"{record.source.repo} is pinned to commit {record.source.commit}")
+        planned = (Reason.PLANNED, record.plan.explanation or "")
+    elif scope.source is not None:
+        source = (Reason.RESOLVED, f"{scope.source.repo} is pinned to commit {scope.source.commit}")
+    if scope.artifact is not None:
+        reason = Reason.ARTIFACT_REUSED if scope.artifact.reused else Reason.ARTIFACT_FOUND
+        compiled = (reason, f"The artifact is at {scope.artifact.uri}")
+    return {
+        ConditionType.SOURCE_RESOLVED: source,
+        ConditionType.PLANNED: planned,
+        ConditionType.COMPILED: compiled,
+    }
+
+
+def _kstatus(model: NeuronModel, step: Step) -> list[Condition]:
+    """Reconciling or Stalled, never both; neither when there is nothing to do."""
+    generation = model.metadata.generation
+    if isinstance(step, Fail):
+        return [_condition(ConditionType.STALLED, "True", step.reason, step.message, generation)]
+    if isinstance(step, Wait) and step.reason is not Reason.SUSPENDED:
+        return [_condition(ConditionType.RECONCILING, "True", step.reason, step.message, generation)]
+    return []
+
+
+def _phase(scope: Scope, step: Step, word: Phase) -> Phase:
+    if isinstance(step, Continue):
+        return Phase.READY
+    if not isinstance(step, Fail):
+        return word
+    answers = ready_replicas(scope.observed.deployments.get(scope.observed.active or "")) > 0
+    return Phase.DEGRADED if answers else Phase.FAILED
+
+
+def _serving(scope: Scope) -> ServingStatus | None:
+    observed = scope.observed
+    if observed.service is None:
+        return None
+    deployment = observed.deployments.get(observed.active or "")
+    count = ready_replicas(deployment)
+    return ServingStatus(
+        endpoint=endpoint(scope.model),
+        deployment=deployment["metadata"]["name"] if deployment is not None else None,
+        ready_replicas=count,
+        replicas=f"{count}/{scope.model.spec.serving.replicas}",
+    )
+
+
+def _condition(kind: ConditionType, status: Any, reason: Reason, message: str, generation: int) -> Condition:
+    return Condition(type=kind, status=status, reason=reason, message=message, observed_generation=generation)

@@ -1,0 +1,37 @@
+"""What a phase returns: go on, wait, or fail. Expected states are values, never exceptions."""
+
+from dataclasses import dataclass
+
+from neuron_operator.api.conditions import ConditionType, Reason
+from neuron_operator.api.status import LastFailure, WaitingFor
+
+
+@dataclass(frozen=True)
+class Continue:
+    """The phase has nothing left to do; the next one follows."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Something is under way. An event wakes the model up, and at the latest `after` seconds do."""
+
+    reason: Reason
+    message: str
+    after: float | None = None
+    waiting_for: WaitingFor | None = None
+    """Something outside the operator's hands."""
+
+
+@dataclass(frozen=True)
+class Fail:
+    """Somebody has to change something. `after` is when to look again all the same, in seconds."""
+
+    reason: Reason
+    message: str
+    after: float | None = None
+    failure: LastFailure | None = None
+    condition: ConditionType | None = None
+    """Condition that is false by this; the phase's own when absent."""
+
+
+Step = Continue | Wait | Fail
