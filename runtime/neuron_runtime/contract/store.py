@@ -1,10 +1,12 @@
 """Where sources and artifacts lie in a store.
 
 `<prefix>/<domain>/sources/<hex>/` and `<prefix>/<domain>/artifacts/<hex>/`, each committed by its `manifest.json`,
-which is put last and only if absent (`If-None-Match: *`).
+which is put last and only if absent (`If-None-Match: *`). A file's key holds its hash: two writers whose compilers gave
+different bytes for one digest cannot overwrite each other's files below a committed manifest.
 """
 
 from .digests import ContractModel, Digest, hex_part
+from .source import StoredFile
 
 MANIFEST = "manifest.json"
 
@@ -25,6 +27,10 @@ class StoreLocation(ContractModel):
     def source_prefix(self, digest: Digest) -> str:
         """Key prefix of a source snapshot, with a closing slash."""
         return self._prefix("sources", digest)
+
+    def file_key(self, key_prefix: str, file: StoredFile) -> str:
+        """Key of a file that the manifest below `key_prefix` names."""
+        return f"{key_prefix}{file.sha256}/{file.path}"
 
     def uri(self, key_prefix: str) -> str:
         """The `s3://` form of a key prefix, for people and command lines."""

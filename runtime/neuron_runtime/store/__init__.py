@@ -1,0 +1,6 @@
+"""Artifacts and source snapshots in S3: committed by a manifest that is put last, verified by whoever reads them."""
+
+from .files import Report, describe_files
+from .s3 import Store, open_store
+
+__all__ = ["Report", "Store", "describe_files", "open_store"]
