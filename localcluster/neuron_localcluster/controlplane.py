@@ -192,7 +192,7 @@ def answers(url: str, context: ssl.SSLContext | None = None) -> bool:
         handlers.append(urllib.request.HTTPSHandler(context=context))
     try:
         with urllib.request.build_opener(*handlers).open(url, timeout=2) as response:
-            return 200 <= response.status < 300
+            return bool(200 <= response.status < 300)
     except urllib.error.HTTPError as error:
         error.close()
         return False

@@ -39,7 +39,7 @@ def assign(
 
 def _pick(taken: Collection[int], free: Callable[[int], bool]) -> int:
     start = random.randrange(_FIRST, _LAST)  # noqa: S311 - spreads clusters of one machine, nothing secret
-    candidates = [*range(start, _LAST), *range(_FIRST, start)]
+    candidates: list[int] = [*range(start, _LAST), *range(_FIRST, start)]
     for port in candidates:
         if port not in taken and free(port):
             return port

@@ -7,6 +7,7 @@ the process by boot, pid and start time; no other process is ever signaled.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -46,6 +47,15 @@ class ProcessSpec:
         return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class _PidFile:
+    boot: str
+    pid: int
+    started: int
+    grace: float
+    fingerprint: str
+
+
 class ProcessTable:
     """The processes of one cluster, remembered in `run_dir`, writing to `log_dir`."""
 
@@ -57,39 +67,29 @@ class ProcessTable:
     def log(self, name: str) -> Path:
         return self._log_dir / f"{name}.log"
 
-    def names(self) -> list[str]:
-        """Names with a pid file, whether their process lives or not."""
-        return sorted(path.stem for path in self._run_dir.glob("*.json"))
-
     def find(self, name: str) -> proc.Process | None:
         """The living process of that name."""
         record = self._record(name)
-        if record is None or record["boot"] != proc.boot_id():
+        if record is None or record.boot != proc.boot_id():
             return None
-        _reap(record["pid"])
-        process = proc.look_up(record["pid"])
-        return process if process and process.started == record["started"] else None
+        _reap(record.pid)
+        process = proc.look_up(record.pid)
+        return process if process and process.started == record.started else None
 
     def start(self, spec: ProcessSpec) -> bool:
         """Start the process; False when it already runs just so. One that runs otherwise is replaced."""
         fingerprint = spec.fingerprint()
         if self.find(spec.name):
-            if (self._record(spec.name) or {}).get("fingerprint") == fingerprint:
+            record = self._record(spec.name)
+            if record and record.fingerprint == fingerprint:
                 return False
             self.stop([spec.name])
         self._run_dir.mkdir(parents=True, exist_ok=True)
         if spec.ready_file:
             spec.ready_file.unlink(missing_ok=True)
         process = self._spawn(spec)
-        record = {
-            "boot": proc.boot_id(),
-            "pid": process.pid,
-            "started": process.started,
-            "grace": spec.grace_seconds,
-            "fingerprint": fingerprint,
-            "command": spec.command,
-        }
-        self._pid_file(spec.name).write_text(json.dumps(record, indent=2), encoding="utf-8")
+        record = _PidFile(proc.boot_id(), process.pid, process.started, spec.grace_seconds, fingerprint)
+        self._pid_file(spec.name).write_text(json.dumps(dataclasses.asdict(record), indent=2), encoding="utf-8")
         return True
 
     def wait_until(self, name: str, ready: Callable[[], bool], seconds: float) -> None:
@@ -109,7 +109,7 @@ class ProcessTable:
         trees = {name: proc.tree_of(process, everything) for name, process in living}
         for _, process in living:
             proc.signal_process(process, signal.SIGTERM)
-        grace = max((self._grace(name) for name, _ in living), default=0.0)
+        grace = max((record.grace for name, _ in living if (record := self._record(name))), default=0.0)
         _wait_gone([process for _, process in living], grace)
         _kill([process for tree in trees.values() for process in tree])
         for name in names:
@@ -142,21 +142,18 @@ class ProcessTable:
             raise StageFailed(spec.name, f"cannot run {spec.command[0]}: {error.strerror}", log) from error
         process = proc.look_up(pid)
         if process is None:
+            _reap(pid)
             raise StageFailed(spec.name, "the process ended at once", log)
         return process
 
     def _pid_file(self, name: str) -> Path:
         return self._run_dir / f"{name}.json"
 
-    def _grace(self, name: str) -> float:
-        return float((self._record(name) or {}).get("grace", 0.0))
-
-    def _record(self, name: str) -> dict[str, object] | None:
+    def _record(self, name: str) -> _PidFile | None:
         try:
-            record = json.loads(self._pid_file(name).read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+            return _PidFile(**json.loads(self._pid_file(name).read_text(encoding="utf-8")))
+        except (FileNotFoundError, json.JSONDecodeError, TypeError):
             return None
-        return record if isinstance(record, dict) else None
 
 
 def _reap(pid: int) -> None:

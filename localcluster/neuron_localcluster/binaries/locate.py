@@ -6,8 +6,10 @@ Programs are never taken from PATH: whatever happens to lie there has a version 
 from __future__ import annotations
 
 import os
+import platform
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 from neuron_localcluster.binaries import build, cache, download, pins, wheel
@@ -19,7 +21,11 @@ ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
 
 
 def ensure_binaries(progress: Progress = silent) -> Binaries:
-    """All programs of a cluster; raises BinariesUnavailable when one can be had in no way."""
+    """All programs of a cluster; raises BinariesUnavailable or StageFailed when one can be had in no way."""
+    if (sys.platform, platform.machine()) != ("linux", "x86_64"):
+        raise BinariesUnavailable(
+            f"a local cluster needs Linux on x86-64; this is {sys.platform}, {platform.machine()}"
+        )
     return Binaries(servers=_ensure_servers(progress), clients=_ensure_clients(progress))
 
 
@@ -53,10 +59,10 @@ def _ensure_clients(progress: Progress) -> Path:
 
 
 def _get_servers(staged: Path, clock: StageClock) -> None:
-    if download.is_reachable():
+    try:
         download.install_servers(staged, clock)
-    else:
-        clock.update("no download site within reach; building from the Go modules (about 8 minutes on 2 cores)")
+    except download.DownloadFailed as error:
+        clock.update(f"download failed ({error}); building from the Go modules, about 8 minutes on 2 cores")
         build.install_servers(staged, clock)
     if objection := objection_to(staged):
         raise BinariesUnavailable(f"control plane binaries: {objection}")
