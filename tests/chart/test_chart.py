@@ -191,6 +191,11 @@ def test_rights_are_exactly_those_in_use(render: Render) -> None:
     }
 
 
+def test_identities_of_the_platform_are_read_only(render: Render) -> None:
+    rights = verbs(render("--set", "platform.identities.manage=false"))
+    assert rights["", "serviceaccounts"] == {"list", "watch"}
+
+
 def test_rights_are_for_kinds_that_the_operator_knows(render: Render) -> None:
     known = {(kind.group if "/" in kind.api_version else "", kind.plural) for kind in KINDS.values()}
     assert {(group, resource.partition("/")[0]) for group, resource in verbs(render())} == known

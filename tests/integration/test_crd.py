@@ -1,0 +1,264 @@
+"""The CRD on a real API server: what it completes, what it shows, and what it answers to wrong objects."""
+
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuron_localcluster.binaries.locate import ensure_binaries
+from neuron_localcluster.cluster import Cluster
+from neuron_operator.api.conditions import Condition, ConditionType, Reason, set_conditions
+from neuron_operator.api.crd import PLAIN_FILE
+from neuron_operator.api.impact import revision_hash
+from neuron_operator.api.status import (
+    ArtifactStatus,
+    CompileStatus,
+    LastFailure,
+    MemoryStatus,
+    Phase,
+    PlanStatus,
+    RevisionsStatus,
+    ServingStatus,
+    SourceStatus,
+    Status,
+    WaitingFor,
+)
+from neuron_operator.api.v1alpha1 import NeuronModel
+
+pytestmark = pytest.mark.cluster
+
+DEFINITION = "neuronmodels.neuron-operator.dev"
+MANIFEST = Path(__file__).parents[2] / PLAIN_FILE
+
+Kubectl = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def ctl(cluster: Cluster) -> Iterator[Kubectl]:
+    """kubectl against a cluster that has the CRD; the CRD goes again if it came with these tests."""
+    program = str(ensure_binaries().kubectl)
+    environment = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
+
+    def run(*arguments: str, document: Any = None) -> subprocess.CompletedProcess[str]:
+        given = None if document is None else json.dumps(document)
+        return subprocess.run(
+            [program, *arguments], input=given, env=environment, capture_output=True, text=True, check=False
+        )
+
+    # A chart installed in the same cluster would refuse to take over a definition that it did not make.
+    present = run("get", "crd", DEFINITION).returncode == 0
+    if not present:
+        created = run("create", "-f", str(MANIFEST))
+        assert created.returncode == 0, created.stderr
+    assert run("wait", "--for=condition=Established", f"crd/{DEFINITION}", "--timeout=30s").returncode == 0
+    yield run
+    if not present:
+        run("delete", "crd", DEFINITION, "--wait")
+
+
+def model(spec: dict[str, Any] | None = None, name: str = "llama", **top: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "neuron-operator.dev/v1alpha1",
+        "kind": "NeuronModel",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"model": {"huggingFace": {"repo": "org/llama"}}, **(spec or {})},
+        **top,
+    }
+
+
+def dry_run(ctl: Kubectl, document: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    return ctl("create", "--dry-run=server", "--validate=strict", "-o", "json", "-f", "-", document=document)
+
+
+def source(**fields: Any) -> dict[str, Any]:
+    return {"model": {"huggingFace": {"repo": "org/llama", **fields}}}
+
+
+def store(**fields: Any) -> dict[str, Any]:
+    return {"artifactStore": {"s3": {"bucket": "artifacts", **fields}}}
+
+
+def limits(cpu: Any) -> dict[str, Any]:
+    return {"serving": {"resources": {"limits": {"cpu": cpu}}}}
+
+
+def test_the_smallest_object_is_completed_to_what_the_models_hold(ctl: Kubectl) -> None:
+    answer = dry_run(ctl, model())
+    assert answer.returncode == 0, answer.stderr
+    created = json.loads(answer.stdout)
+    assert created["spec"] == {
+        "model": {"huggingFace": {"repo": "org/llama", "revision": "main"}},
+        "runtime": {"engine": "Auto"},
+        "shapes": {"maxBatchSize": 4, "dtype": "Float32"},
+        "hardware": {"target": "Auto"},
+        "compile": {"timeout": "2h", "retry": {"maxAttempts": 3}},
+        "serving": {"replicas": 1},
+        "suspend": False,
+    }
+    completed = NeuronModel.parse(created).spec
+    assert completed == NeuronModel.parse({**created, "spec": model()["spec"]}).spec
+    assert revision_hash(completed) == revision_hash(NeuronModel.parse({**created, "spec": model()["spec"]}).spec)
+
+
+FULL = {
+    "model": {"huggingFace": {"repo": "org/llama", "revision": "refs/pr/1"}, "servedName": "org/llama:chat"},
+    "runtime": {"engine": "CPU"},
+    "shapes": {"maxModelLength": 512, "maxBatchSize": 1, "dtype": "Float32"},
+    "hardware": {"target": "CPU"},
+    "compile": {"timeout": "1h30m", "retry": {"maxAttempts": 1}, "resources": {"requests": {"cpu": "500m"}}},
+    "artifactStore": {"s3": {"bucket": "my.artifacts-1", "prefix": "teams/ml", "region": "us-gov-west-1"}},
+    "serving": {"replicas": 0, "resources": {"requests": {"cpu": 2}, "limits": {"memory": "1.5Gi"}}},
+    "suspend": True,
+}
+
+
+def test_an_object_with_every_field_is_taken_as_it_is(ctl: Kubectl) -> None:
+    answer = dry_run(ctl, model(FULL, name="a" * 45))
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["spec"] == FULL
+    assert NeuronModel.parse(json.loads(answer.stdout)).spec.compile.timeout_seconds == 5400
+
+
+# What is wrong, the field as the answer names it, and what the answer says to do.
+INVALID = {
+    "name starts with a digit": (model(name="3-llama"), "metadata.name", "choose another"),
+    "name with a dot": (model(name="llama.3"), "metadata.name", "choose another"),
+    "name too long": (model(name="a" * 46), "metadata.name", "at most 45 characters"),
+    "no source": (model({"model": {}}), "spec.model", "set spec.model.huggingFace.repo"),
+    "no spec": (model(spec=None) | {"spec": {}}, "spec.model", "Required value"),
+    "source without repo": (model({"model": {"huggingFace": {}}}), "spec.model.huggingFace.repo", "Required value"),
+    "repo is a URL": (
+        model(source(repo="https://hub/org/llama")),
+        "spec.model.huggingFace.repo",
+        "without a host name",
+    ),
+    "repo too deep": (model(source(repo="a/b/c")), "spec.model.huggingFace.repo", "for example HuggingFaceTB/"),
+    "repo too long": (model(source(repo="a" * 201)), "spec.model.huggingFace.repo", "200"),
+    "revision climbs": (model(source(revision="a/../b")), "spec.model.huggingFace.revision", "branch, tag or commit"),
+    "revision with a space": (model(source(revision="a b")), "spec.model.huggingFace.revision", "for example main"),
+    "served name": (
+        model({"model": {"huggingFace": {"repo": "org/llama"}, "servedName": "my model"}}),
+        "spec.model.servedName",
+        "for example my-model",
+    ),
+    "engine": (model({"runtime": {"engine": "vllm"}}), "spec.runtime.engine", 'supported values: "Auto", "CPU"'),
+    "target": (model({"hardware": {"target": "gpu"}}), "spec.hardware.target", 'supported values: "Auto", "CPU"'),
+    "dtype": (model({"shapes": {"dtype": "fp32"}}), "spec.shapes.dtype", 'supported values: "Float32"'),
+    "length is text": (model({"shapes": {"maxModelLength": "512"}}), "spec.shapes.maxModelLength", "type integer"),
+    "length too small": (model({"shapes": {"maxModelLength": 8}}), "spec.shapes.maxModelLength", "or equal to 16"),
+    "batch too small": (model({"shapes": {"maxBatchSize": 0}}), "spec.shapes.maxBatchSize", "or equal to 1"),
+    "timeout in words": (model({"compile": {"timeout": "2 hours"}}), "spec.compile.timeout", "for example 1h30m"),
+    "timeout of nothing": (model({"compile": {"timeout": "0s"}}), "spec.compile.timeout", "for example 30m"),
+    "timeout is empty": (model({"compile": {"timeout": ""}}), "spec.compile.timeout", "for example 30m"),
+    "timeout too long": (model({"compile": {"timeout": "169h"}}), "spec.compile.timeout", "at most 168h"),
+    "attempts": (model({"compile": {"retry": {"maxAttempts": 0}}}), "spec.compile.retry.maxAttempts", "or equal to 1"),
+    "store of no kind": (model({"artifactStore": {}}), "spec.artifactStore", "set spec.artifactStore.s3.bucket"),
+    "bucket is a URI": (model(store(bucket="s3://artifacts")), "spec.artifactStore.s3.bucket", "bucket's name alone"),
+    "prefix is absolute": (model(store(prefix="/a")), "spec.artifactStore.s3.prefix", "without a leading slash"),
+    "prefix climbs": (model(store(prefix="a/../b")), "spec.artifactStore.s3.prefix", "must not contain '..'"),
+    "region": (model(store(region="Frankfurt")), "spec.artifactStore.s3.region", "for example eu-central-1"),
+    "replicas": (model({"serving": {"replicas": -1}}), "spec.serving.replicas", "or equal to 0"),
+    "amount in words": (model(limits("two")), "spec.serving.resources.limits", "for example 500m, 2 or 4Gi"),
+    "amount is negative": (model(limits(-1)), "spec.serving.resources.limits", "for example 500m, 2 or 4Gi"),
+    "misspelled field": (model({"servng": {"replicas": 2}}), 'unknown field "spec.servng"', "strict decoding"),
+    "suspend is text": (model({"suspend": "yes"}), "spec.suspend", "type boolean"),
+}
+
+
+@pytest.mark.parametrize("case", INVALID)
+def test_the_answer_to_a_wrong_object_names_field_and_remedy(ctl: Kubectl, case: str) -> None:
+    document, field, remedy = INVALID[case]
+    answer = dry_run(ctl, document)
+    assert answer.returncode != 0
+    assert field in answer.stderr
+    assert remedy in answer.stderr
+
+
+@pytest.fixture
+def created(ctl: Kubectl) -> Iterator[str]:
+    """Name of a suspended model, so that an operator in the same cluster has nothing to do with it."""
+    name = "crd-test"
+    answer = ctl("create", "-f", "-", document=model({"suspend": True}, name=name))
+    assert answer.returncode == 0, answer.stderr
+    yield name
+    ctl("delete", "neuronmodel", name, "--wait")
+
+
+def test_short_name_category_columns_and_scale(ctl: Kubectl, created: str) -> None:
+    header = ctl("get", "nm", created).stdout.splitlines()[0].split()
+    assert header == ["NAME", "READY", "STATUS", "MODEL", "HARDWARE", "REPLICAS", "AGE"]
+    wide = ctl("get", "neuronmodels", created, "-o", "wide").stdout.splitlines()[0].split()
+    assert wide == ["NAME", "READY", "STATUS", "MODEL", "HARDWARE", "REPLICAS", "ENDPOINT", "ARTIFACT", "AGE"]
+    assert created in ctl("get", "neuron").stdout
+    scaled = ctl("scale", "nm", created, "--replicas=3")
+    assert scaled.returncode == 0, scaled.stderr
+    assert ctl("get", "nm", created, "-o", "jsonpath={.spec.serving.replicas}").stdout == "3"
+
+
+def test_a_status_with_everything_in_it_is_stored_as_it_is(ctl: Kubectl, created: str) -> None:
+    condition = Condition(
+        type=ConditionType.READY, status="True", reason=Reason.READY, message="m" * 2000, observed_generation=1
+    )
+    status = Status(
+        observed_generation=1,
+        conditions=set_conditions([], [condition], datetime.now(UTC)),
+        phase=Phase.READY,
+        message="Ready.",
+        source=SourceStatus(repo="org/llama", requested_revision="main", commit="c", digest="d", size_bytes=2**40),
+        plan=PlanStatus(
+            engine="CPU",
+            target="CPU",
+            hardware="CPU",
+            tensor_parallel_size=1,
+            dtype="Float32",
+            max_model_length=512,
+            max_batch_size=4,
+            context_lengths=[64],
+            token_generation_batches=[1],
+            memory=MemoryStatus(weights_bytes=1, kv_cache_bytes=2, workspace_bytes=3, total_bytes=6),
+            explanation="Fits.",
+        ),
+        artifact=ArtifactStatus(digest="d", uri="s3://b", size_bytes=1, created_at="2026-01-01T00:00:00Z", reused=True),
+        compile=CompileStatus(
+            job="j",
+            attempt=1,
+            max_attempts=3,
+            stage="Compiling",
+            percent=10,
+            eta_seconds=60,
+            started_at="2026-01-01T00:00:00Z",
+        ),
+        last_failure=LastFailure(
+            stage="Compile",
+            code="CompilerFailed",
+            message="It failed.",
+            remedy="Fix it.",
+            retryable=False,
+            attempt=1,
+            exit_code=1,
+            time="2026-01-01T00:00:00Z",
+            log_tail="l" * 5000,
+        ),
+        revisions=RevisionsStatus(active="a", target="b"),
+        serving=ServingStatus(endpoint="http://e", deployment="d", ready_replicas=1, replicas="1/1"),
+        replicas=1,
+        selector="app=llama",
+        waiting_for=WaitingFor(reason="Unschedulable", message="No room."),
+    )
+    assert not [name for name, value in status if value is None]
+    live = json.loads(ctl("get", "nm", created, "-o", "json").stdout)
+    del live["metadata"]["resourceVersion"]
+    replace = ("replace", "--subresource=status", "--dry-run=server", "--validate=strict", "-o", "json", "-f", "-")
+    answer = ctl(*replace, document={**live, "status": status.to_document()})
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["status"] == status.to_document()
+
+
+def test_explain_shows_the_descriptions(ctl: Kubectl) -> None:
+    answer = ctl("explain", "neuronmodel.spec.compile.timeout").stdout
+    assert "Longest time that one attempt may take" in answer
