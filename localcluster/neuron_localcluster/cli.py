@@ -11,12 +11,10 @@ from typing import TextIO
 
 from neuron_localcluster.cluster import COMPONENTS, Cluster
 from neuron_localcluster.errors import ClusterError, tail
-from neuron_localcluster.progress import Step
+from neuron_localcluster.progress import LinePrinter
 from neuron_localcluster.record import Image
 
 _DEFAULT_STATE = Path(".demo/cluster")
-_REPORT_SECONDS = 10.0
-_REPORT_FRACTION = 0.1
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -61,13 +59,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _up(options: argparse.Namespace) -> int:
     cluster = Cluster(options.state_dir, images=_read_images(options.images), hub_root=options.hub_root)
-    cluster.up(_Printer())
+    cluster.up(LinePrinter(sys.stdout))
     _say(f"export KUBECONFIG={cluster.kubeconfig}")
     return 0
 
 
 def _down(options: argparse.Namespace) -> int:
-    Cluster(options.state_dir).down(purge=options.purge, progress=_Printer())
+    Cluster(options.state_dir).down(purge=options.purge, progress=LinePrinter(sys.stdout))
     return 0
 
 
@@ -103,27 +101,6 @@ def _read_images(path: Path | None) -> dict[str, Image] | None:
     if not isinstance(table, dict) or not all(isinstance(image, dict) and "path" in image for image in table.values()):
         raise ClusterError(f"--images {path}: expected a JSON object, reference -> {{path, env}}")
     return table
-
-
-class _Printer:
-    """Prints a line per finished stage, and of a running one a line per ten percent or ten seconds."""
-
-    def __init__(self) -> None:
-        self._last: Step | None = None
-
-    def __call__(self, step: Step) -> None:
-        if not step.finished and not self._is_news(step):
-            return
-        self._last = step
-        mark = "ok" if step.finished else ".."
-        percent = f"{step.fraction:4.0%}" if step.fraction is not None and not step.finished else "    "
-        _say(f"{mark} {step.stage:<26} {step.elapsed:6.1f} s {percent}  {step.detail}".rstrip())
-
-    def _is_news(self, step: Step) -> bool:
-        last = self._last
-        if last is None or last.stage != step.stage or step.elapsed - last.elapsed >= _REPORT_SECONDS:
-            return True
-        return (step.fraction or 0.0) - (last.fraction or 0.0) >= _REPORT_FRACTION
 
 
 def _say(line: str, stream: TextIO | None = None) -> None:

@@ -138,14 +138,22 @@ class Cluster:
         return self._endpoint(components.HUB)
 
     @property
+    def hub_root(self) -> Path:
+        """The folder whose models the hub's stand-in serves."""
+        return Path(self._known_record().hub_root)
+
+    @property
     def _record_file(self) -> Path:
         return self.state_dir / "cluster.json"
 
     def _endpoint(self, name: str) -> str:
+        return f"http://127.0.0.1:{self._known_record().ports[name]}"
+
+    def _known_record(self) -> ClusterRecord:
         kept = record.load(self._record_file)
         if kept is None:
             raise ClusterError(f"no cluster in {self.state_dir}; bring it up first")
-        return f"http://127.0.0.1:{kept.ports[name]}"
+        return kept
 
     def _refresh_record(self) -> ClusterRecord:
         kept = record.load(self._record_file)

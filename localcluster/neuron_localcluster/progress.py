@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TextIO
+
+_REPORT_SECONDS = 10.0
+_REPORT_FRACTION = 0.1
 
 
 @dataclass(frozen=True)
@@ -42,3 +46,26 @@ class StageClock:
     @property
     def elapsed(self) -> float:
         return time.monotonic() - self._began
+
+
+class LinePrinter:
+    """Prints a line per finished stage, and of a running one a line per ten percent or ten seconds."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._last: Step | None = None
+
+    def __call__(self, step: Step) -> None:
+        if not step.finished and not self._is_news(step):
+            return
+        self._last = step
+        mark = "ok" if step.finished else ".."
+        percent = f"{step.fraction:4.0%}" if step.fraction is not None and not step.finished else "    "
+        self._stream.write(f"{mark} {step.stage:<26} {step.elapsed:6.1f} s {percent}  {step.detail}".rstrip() + "\n")
+        self._stream.flush()
+
+    def _is_news(self, step: Step) -> bool:
+        last = self._last
+        if last is None or last.stage != step.stage or step.elapsed - last.elapsed >= _REPORT_SECONDS:
+            return True
+        return (step.fraction or 0.0) - (last.fraction or 0.0) >= _REPORT_FRACTION

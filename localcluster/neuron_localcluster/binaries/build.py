@@ -31,7 +31,7 @@ _REPORT_SECONDS = 1.0
 
 
 def install_servers(folder: Path, clock: StageClock) -> None:
-    """Build the four servers into the folder; raises BinariesUnavailable or StageFailed, which names the build's log."""
+    """Build the four servers into the folder; raises BinariesUnavailable or StageFailed, which names the log."""
     if not (_MODULE / "go.mod").exists():
         raise BinariesUnavailable(f"{_MODULE}/go.mod is missing: the control plane can be built from a checkout only")
     home = cache.cache_folder()
