@@ -6,18 +6,13 @@ import sys
 
 from neuron_localcluster.binaries.locate import ensure_binaries
 from neuron_localcluster.errors import ClusterError
-from neuron_localcluster.progress import Step
-
-
-def _show(step: Step) -> None:
-    mark = "ok" if step.finished else ".."
-    print(f"{mark} {step.stage:<24} {step.elapsed:6.1f} s  {step.detail}", flush=True)
+from neuron_localcluster.progress import LinePrinter
 
 
 def main() -> int:
     """Make sure that the programs are there; returns the exit code."""
     try:
-        ensure_binaries(_show)
+        ensure_binaries(LinePrinter(sys.stdout))
     except ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,17 +1,14 @@
 """The CRD on a real API server: what it completes, what it shows, and what it answers to wrong objects."""
 
 import json
-import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from neuron_localcluster.binaries.locate import ensure_binaries
-from neuron_localcluster.cluster import Cluster
 from neuron_operator.api.conditions import Condition, ConditionType, Reason, set_conditions
 from neuron_operator.api.crd import PLAIN_FILE
 from neuron_operator.api.impact import revision_hash
@@ -29,36 +26,25 @@ from neuron_operator.api.status import (
     WaitingFor,
 )
 from neuron_operator.api.v1alpha1 import NeuronModel
+from support.kubectl import Kubectl
 
 pytestmark = pytest.mark.cluster
 
 DEFINITION = "neuronmodels.neuron-operator.dev"
 MANIFEST = Path(__file__).parents[2] / PLAIN_FILE
 
-Kubectl = Callable[..., subprocess.CompletedProcess[str]]
-
 
 @pytest.fixture(scope="module")
-def ctl(cluster: Cluster) -> Iterator[Kubectl]:
+def ctl(kubectl: Kubectl) -> Iterator[Kubectl]:
     """kubectl against a cluster that has the CRD; the CRD goes again if it came with these tests."""
-    program = str(ensure_binaries().kubectl)
-    environment = os.environ | {"KUBECONFIG": str(cluster.kubeconfig)}
-
-    def run(*arguments: str, document: Any = None) -> subprocess.CompletedProcess[str]:
-        given = None if document is None else json.dumps(document)
-        return subprocess.run(
-            [program, *arguments], input=given, env=environment, capture_output=True, text=True, check=False
-        )
-
     # A chart installed in the same cluster would refuse to take over a definition that it did not make.
-    present = run("get", "crd", DEFINITION).returncode == 0
+    present = kubectl.run("get", "crd", DEFINITION).returncode == 0
     if not present:
-        created = run("create", "-f", str(MANIFEST))
-        assert created.returncode == 0, created.stderr
-    assert run("wait", "--for=condition=Established", f"crd/{DEFINITION}", "--timeout=30s").returncode == 0
-    yield run
+        kubectl("create", "-f", str(MANIFEST))
+    kubectl("wait", "--for=condition=Established", f"crd/{DEFINITION}", "--timeout=30s")
+    yield kubectl
     if not present:
-        run("delete", "crd", DEFINITION, "--wait")
+        kubectl("delete", "crd", DEFINITION, "--wait")
 
 
 def model(spec: dict[str, Any] | None = None, name: str = "llama", **top: Any) -> dict[str, Any]:
@@ -72,7 +58,7 @@ def model(spec: dict[str, Any] | None = None, name: str = "llama", **top: Any) -
 
 
 def dry_run(ctl: Kubectl, document: dict[str, Any]) -> subprocess.CompletedProcess[str]:
-    return ctl("create", "--dry-run=server", "--validate=strict", "-o", "json", "-f", "-", document=document)
+    return ctl.run("create", "--dry-run=server", "--validate=strict", "-o", "json", "-f", "-", document=document)
 
 
 def source(**fields: Any) -> dict[str, Any]:
@@ -183,21 +169,19 @@ def test_the_answer_to_a_wrong_object_names_field_and_remedy(ctl: Kubectl, case:
 def created(ctl: Kubectl) -> Iterator[str]:
     """Name of a suspended model, so that an operator in the same cluster has nothing to do with it."""
     name = "crd-test"
-    answer = ctl("create", "-f", "-", document=model({"suspend": True}, name=name))
-    assert answer.returncode == 0, answer.stderr
+    ctl("create", "-f", "-", document=model({"suspend": True}, name=name))
     yield name
     ctl("delete", "neuronmodel", name, "--wait")
 
 
 def test_short_name_category_columns_and_scale(ctl: Kubectl, created: str) -> None:
-    header = ctl("get", "nm", created).stdout.splitlines()[0].split()
+    header = ctl("get", "nm", created).splitlines()[0].split()
     assert header == ["NAME", "READY", "STATUS", "MODEL", "HARDWARE", "REPLICAS", "AGE"]
-    wide = ctl("get", "neuronmodels", created, "-o", "wide").stdout.splitlines()[0].split()
+    wide = ctl("get", "neuronmodels", created, "-o", "wide").splitlines()[0].split()
     assert wide == ["NAME", "READY", "STATUS", "MODEL", "HARDWARE", "REPLICAS", "ENDPOINT", "ARTIFACT", "AGE"]
-    assert created in ctl("get", "neuron").stdout
-    scaled = ctl("scale", "nm", created, "--replicas=3")
-    assert scaled.returncode == 0, scaled.stderr
-    assert ctl("get", "nm", created, "-o", "jsonpath={.spec.serving.replicas}").stdout == "3"
+    assert created in ctl("get", "neuron")
+    ctl("scale", "nm", created, "--replicas=3")
+    assert ctl("get", "nm", created, "-o", "jsonpath={.spec.serving.replicas}") == "3"
 
 
 def test_a_status_with_everything_in_it_is_stored_as_it_is(ctl: Kubectl, created: str) -> None:
@@ -251,14 +235,13 @@ def test_a_status_with_everything_in_it_is_stored_as_it_is(ctl: Kubectl, created
         waiting_for=WaitingFor(reason="Unschedulable", message="No room."),
     )
     assert not [name for name, value in status if value is None]
-    live = json.loads(ctl("get", "nm", created, "-o", "json").stdout)
+    live = ctl.json("get", "nm", created)
     del live["metadata"]["resourceVersion"]
-    replace = ("replace", "--subresource=status", "--dry-run=server", "--validate=strict", "-o", "json", "-f", "-")
-    answer = ctl(*replace, document={**live, "status": status.to_document()})
-    assert answer.returncode == 0, answer.stderr
-    assert json.loads(answer.stdout)["status"] == status.to_document()
+    replace = ("replace", "--subresource=status", "--dry-run=server", "--validate=strict", "-f", "-")
+    stored = ctl.json(*replace, document={**live, "status": status.to_document()})
+    assert stored["status"] == status.to_document()
 
 
 def test_explain_shows_the_descriptions(ctl: Kubectl) -> None:
-    answer = ctl("explain", "neuronmodel.spec.compile.timeout").stdout
+    answer = ctl("explain", "neuronmodel.spec.compile.timeout")
     assert "Longest time that one attempt may take" in answer
