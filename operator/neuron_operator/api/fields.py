@@ -57,6 +57,16 @@ Int32 = Annotated[int, Field(json_schema_extra={"format": "int32"})]
 Int64 = Annotated[int, Field(json_schema_extra={"format": "int64"})]
 
 
+def _no_parent_folder(text: str) -> str:
+    if ".." in text:
+        raise ValueError("must not contain '..'")
+    return text
+
+
+RelativePath = Annotated[str, AfterValidator(_no_parent_folder)]
+"""A path, prefix or reference that may not climb."""
+
+
 def _shortener(limit: int, keep_end: bool) -> Callable[[str], str]:
     def shorten(text: str) -> str:
         if len(text) <= limit:

@@ -5,46 +5,22 @@ field stands here only together with its behavior. A default that was released n
 whatever equals its default.
 """
 
-import re
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from neuron_runtime.contract.request import DType
 
-from .fields import ApiModel, Int32, Int64, Quantity
+from .artifact_store import ArtifactStore
+from .durations import DURATION_LIMIT_HOURS, DURATION_PATTERN, Duration, duration_seconds
+from .fields import ApiModel, Int32, Int64, Quantity, RelativePath
 from .objects import Key, Manifest
 from .schema import one_of_member, remedy, rule
 from .status import Status
 
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 NAME_LIMIT = 45
-DURATION_PATTERN = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
-
-_DURATION_PARTS = re.compile(r"([0-9]+)([hms])")
-_DURATION_LIMIT_HOURS = 168
-_SECONDS = {"h": 3600, "m": 60, "s": 1}
-
-
-def duration_seconds(text: str) -> int:
-    """Seconds of a duration such as `1h30m`."""
-    return sum(int(number) * _SECONDS[unit] for number, unit in _DURATION_PARTS.findall(text))
-
-
-def _within_limit(text: str) -> str:
-    if not 0 < duration_seconds(text) <= _DURATION_LIMIT_HOURS * 3600:
-        raise ValueError(f"must be longer than 0s and at most {_DURATION_LIMIT_HOURS}h, for example 30m")
-    return text
-
-
-def _no_parent_folder(text: str) -> str:
-    if ".." in text:
-        raise ValueError("must not contain '..'")
-    return text
-
-
-Duration = Annotated[str, Field(min_length=2, max_length=16, pattern=DURATION_PATTERN), AfterValidator(_within_limit)]
 
 
 class EngineChoice(StrEnum):
@@ -75,7 +51,7 @@ class HuggingFaceSource(ApiModel):
     )
     """Repository id, for example HuggingFaceTB/SmolLM2-135M-Instruct."""
 
-    revision: Annotated[str, AfterValidator(_no_parent_folder)] = Field(
+    revision: RelativePath = Field(
         default="main",
         min_length=1,
         max_length=200,
@@ -172,8 +148,8 @@ class CompileSettings(ApiModel):
         )
         | rule(
             f"!self.matches('{DURATION_PATTERN}') || "
-            f"(duration(self) > duration('0s') && duration(self) <= duration('{_DURATION_LIMIT_HOURS}h'))",
-            f"spec.compile.timeout must be longer than 0s and at most {_DURATION_LIMIT_HOURS}h, for example 30m",
+            f"(duration(self) > duration('0s') && duration(self) <= duration('{DURATION_LIMIT_HOURS}h'))",
+            f"spec.compile.timeout must be longer than 0s and at most {DURATION_LIMIT_HOURS}h, for example 30m",
         ),
     )
     """Longest time that one attempt may take, for example 1h30m."""
@@ -188,58 +164,6 @@ class CompileSettings(ApiModel):
     def timeout_seconds(self) -> int:
         """`timeout` in seconds."""
         return duration_seconds(self.timeout)
-
-
-class S3Store(ApiModel):
-    """An S3 bucket for sources and compiled artifacts."""
-
-    bucket: str = Field(
-        min_length=3,
-        max_length=63,
-        pattern=r"^[a-z0-9][a-z0-9.-]*[a-z0-9]$",
-        json_schema_extra=remedy(
-            "spec.artifactStore.s3.bucket must be a bucket's name alone (lower case, digits, dots and hyphens), "
-            "for example my-neuron-artifacts; a folder in it goes to spec.artifactStore.s3.prefix"
-        ),
-    )
-    """Name of the bucket."""
-
-    prefix: Annotated[str, AfterValidator(_no_parent_folder)] = Field(
-        default="",
-        max_length=256,
-        pattern=r"^([A-Za-z0-9!_.*()-]+(/[A-Za-z0-9!_.*()-]+)*/?)?$",
-        json_schema_extra=remedy(
-            "spec.artifactStore.s3.prefix must be a key prefix without a leading slash, for example teams/ml"
-        )
-        | rule(
-            "!self.contains('..')", "spec.artifactStore.s3.prefix must not contain '..'; write the plain key prefix"
-        ),
-    )
-    """Key prefix below which everything is stored."""
-
-    region: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=32,
-        pattern=r"^[a-z]{2,}(-[a-z]+)+-[0-9]+$",
-        json_schema_extra=remedy("spec.artifactStore.s3.region must be an AWS region, for example eu-central-1"),
-    )
-    """Region of the bucket. The platform's region when absent."""
-
-
-class ArtifactStore(ApiModel):
-    """Where sources and compiled artifacts are kept."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rule(
-            "has(self.s3)",
-            "spec.artifactStore needs exactly one store; set spec.artifactStore.s3.bucket, "
-            "or leave spec.artifactStore out for the platform's default",
-        )
-    )
-
-    s3: S3Store = Field(json_schema_extra=one_of_member())
-    """An S3 bucket."""
 
 
 class ServingSettings(ApiModel):

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from neuron_operator.api.durations import duration_seconds
 from neuron_operator.api.objects import Key
-from neuron_operator.api.v1alpha1 import NeuronModel, TargetChoice, duration_seconds
+from neuron_operator.api.v1alpha1 import NeuronModel, TargetChoice
 
 
 def manifest(spec: dict[str, Any] | None = None, **metadata: Any) -> dict[str, Any]:
