@@ -180,11 +180,11 @@ def test_rights_are_exactly_those_in_use(render: Render) -> None:
     assert verbs(render()) == {
         ("neuron-operator.dev", "neuronmodels"): {"get", "list", "watch"},
         ("neuron-operator.dev", "neuronmodels/status"): {"update"},
-        ("apps", "controllerrevisions"): {"list", "watch", "create", "delete"},
-        ("apps", "deployments"): {"list", "watch", "create", "patch", "delete"},
-        ("batch", "jobs"): {"list", "watch", "create", "delete"},
-        ("", "services"): {"list", "watch", "create", "patch"},
-        ("", "serviceaccounts"): {"list", "watch", "create", "patch"},
+        ("apps", "controllerrevisions"): {"get", "list", "watch", "create", "delete"},
+        ("apps", "deployments"): {"get", "list", "watch", "create", "patch", "delete"},
+        ("batch", "jobs"): {"get", "list", "watch", "create", "delete"},
+        ("", "services"): {"get", "list", "watch", "create", "patch"},
+        ("", "serviceaccounts"): {"get", "list", "watch", "create", "patch"},
         ("", "pods"): {"list", "watch"},
         ("events.k8s.io", "events"): {"create"},
         ("coordination.k8s.io", "leases"): {"get", "create", "update"},
@@ -193,7 +193,7 @@ def test_rights_are_exactly_those_in_use(render: Render) -> None:
 
 def test_identities_of_the_platform_are_read_only(render: Render) -> None:
     rights = verbs(render("--set", "platform.identities.manage=false"))
-    assert rights["", "serviceaccounts"] == {"list", "watch"}
+    assert rights["", "serviceaccounts"] == {"get", "list", "watch"}
 
 
 def test_rights_are_for_kinds_that_the_operator_knows(render: Render) -> None:
