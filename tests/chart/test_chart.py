@@ -178,7 +178,7 @@ def test_the_image_is_the_version_unless_a_digest_is_given(render: Render) -> No
 
 def test_rights_are_exactly_those_in_use(render: Render) -> None:
     assert verbs(render()) == {
-        ("neuron-operator.dev", "neuronmodels"): {"get", "list", "watch"},
+        ("neuron-operator.dev", "neuronmodels"): {"list", "watch"},
         ("neuron-operator.dev", "neuronmodels/status"): {"update"},
         ("apps", "controllerrevisions"): {"get", "list", "watch", "create", "delete"},
         ("apps", "deployments"): {"get", "list", "watch", "create", "patch", "delete"},
