@@ -6,7 +6,6 @@ the process by boot, pid and start time; no other process is ever signaled.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -63,6 +62,7 @@ class ProcessTable:
         self._owner = owner
         self._run_dir = run_dir
         self._log_dir = log_dir
+        self._exit_codes: dict[str, int] = {}
 
     def log(self, name: str) -> Path:
         return self._log_dir / f"{name}.log"
@@ -72,7 +72,7 @@ class ProcessTable:
         record = self._record(name)
         if record is None or record.boot != proc.boot_id():
             return None
-        _reap(record.pid)
+        self._remember_exit(name, _reap(record.pid))
         process = proc.look_up(record.pid)
         return process if process and process.started == record.started else None
 
@@ -97,7 +97,7 @@ class ProcessTable:
         deadline = time.monotonic() + seconds
         while not ready():
             if not self.find(name):
-                raise StageFailed(name, "the process has ended", self.log(name))
+                raise StageFailed(name, f"the process {self._ending(name)}", self.log(name))
             if time.monotonic() > deadline:
                 raise StageFailed(name, f"not ready after {seconds:.0f} s", self.log(name))
             time.sleep(_POLL_SECONDS)
@@ -146,6 +146,16 @@ class ProcessTable:
             raise StageFailed(spec.name, "the process ended at once", log)
         return process
 
+    def _remember_exit(self, name: str, code: int | None) -> None:
+        if code is not None:
+            self._exit_codes[name] = code
+
+    def _ending(self, name: str) -> str:
+        code = self._exit_codes.get(name)
+        if code is None:
+            return "has ended"
+        return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"has ended with exit code {code}"
+
     def _pid_file(self, name: str) -> Path:
         return self._run_dir / f"{name}.json"
 
@@ -156,10 +166,13 @@ class ProcessTable:
             return None
 
 
-def _reap(pid: int) -> None:
+def _reap(pid: int) -> int | None:
     # A child that has ended stays a zombie until it is waited for; a process of another starter is none of ours.
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+    try:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return os.waitstatus_to_exitcode(status) if ended else None
 
 
 def _wait_gone(processes: list[proc.Process], seconds: float) -> list[proc.Process]:
