@@ -67,14 +67,16 @@ RelativePath = Annotated[str, AfterValidator(_no_parent_folder)]
 """A path, prefix or reference that may not climb."""
 
 
-def _shortener(limit: int, keep_end: bool) -> Callable[[str], str]:
-    def shorten(text: str) -> str:
-        if len(text) <= limit:
-            return text
-        kept = limit - len(_ELLIPSIS)
-        return _ELLIPSIS + text[-kept:] if keep_end else text[:kept] + _ELLIPSIS
+def shortened(text: str, limit: int, *, keep_end: bool = False) -> str:
+    """Return the text, cut to `limit` characters with an ellipsis for what is missing."""
+    if len(text) <= limit:
+        return text
+    kept = limit - len(_ELLIPSIS)
+    return _ELLIPSIS + text[-kept:] if keep_end else text[:kept] + _ELLIPSIS
 
-    return shorten
+
+def _shortener(limit: int, keep_end: bool) -> Callable[[str], str]:
+    return lambda text: shortened(text, limit, keep_end=keep_end)
 
 
 Line = Annotated[

@@ -46,7 +46,7 @@ class CompileJob:
     @property
     def artifact_label(self) -> str:
         """Label value of the artifact that it makes."""
-        return labels_of(self.manifest)[names.ARTIFACT_LABEL]
+        return labels_of(self.manifest).get(names.ARTIFACT_LABEL, "")
 
     @property
     def started_at(self) -> str | None:
@@ -56,9 +56,10 @@ class CompileJob:
     @property
     def pod_ip(self) -> str | None:
         """Address of the running pod."""
-        if self.pod is None or self.pod.get("status", {}).get("phase") != "Running":
+        status = (self.pod or {}).get("status") or {}
+        if status.get("phase") != "Running":
             return None
-        ip = self.pod["status"].get("podIP")
+        ip = status.get("podIP")
         return str(ip) if ip else None
 
 
@@ -90,6 +91,11 @@ def _judge(manifest: Manifest, pod: Manifest | None) -> tuple[JobState, Diagnosi
         return JobState.FAILED, Diagnosis(POD_LOST, "The compile pod is gone", time=time)
     terminated = terminated_state(pod)
     if terminated is None:
+        status = pod.get("status") or {}
+        if status.get("phase") == "Failed":
+            # A node refused or evicted the pod before its container had a state.
+            why = status.get("message") or status.get("reason") or "no reason is given"
+            return JobState.FAILED, Diagnosis(POD_LOST, f"The compile pod failed: {why}", time=time)
         # The watch of pods is behind the watch of Jobs: the pod's last word is still to come.
         return JobState.LIVE, None
     diagnosis = diagnose_termination(terminated)
@@ -98,7 +104,7 @@ def _judge(manifest: Manifest, pod: Manifest | None) -> tuple[JobState, Diagnosi
 
 def terminated_state(pod: Manifest) -> dict[str, Any] | None:
     """`state.terminated` of a pod's only container."""
-    for status in pod.get("status", {}).get("containerStatuses") or []:
+    for status in (pod.get("status") or {}).get("containerStatuses") or []:
         terminated = (status.get("state") or {}).get("terminated")
         if terminated is not None:
             return dict(terminated)

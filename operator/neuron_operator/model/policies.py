@@ -11,18 +11,21 @@ from neuron_runtime.contract.progress import Progress
 
 _FIRST_PAUSE_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 300.0
+# Transient failures use up no attempt, so that attempts may run into thousands; a float's exponent may not.
+_MOST_DOUBLINGS = 10
 _SHOWN_STEP_PERCENT = 10
 _SHOWN_STEP = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A model that wants an artifact."""
+    """A model that wants an artifact, or once did and still has a Job that makes it."""
 
     key: Key
     created_at: str
     uid: str
-    suspended: bool
+    wanted: bool
+    """Its spec still asks for the artifact, and it is not suspended."""
     has_live_job: bool
     gave_up: bool
     """Its compile failed, and it makes no further attempt."""
@@ -37,7 +40,7 @@ def holder(claims: Sequence[Claim]) -> Claim | None:
     inputs counts for all who share them; one that is a model's own passes the flight on.
     """
     candidates = [claim for claim in claims if claim.has_live_job] or [
-        claim for claim in claims if not claim.suspended and not claim.failed_for_own_reason
+        claim for claim in claims if claim.wanted and not claim.failed_for_own_reason
     ]
     return min(candidates, key=lambda claim: (claim.created_at, claim.uid), default=None)
 
@@ -74,7 +77,8 @@ def retry(
     failures = failures_before + (1 if counted else 0)
     if counted and failures >= max_attempts:
         return GiveUp()
-    pause = min(_FIRST_PAUSE_SECONDS * 2.0 ** (attempt - 1), _LONGEST_PAUSE_SECONDS)
+    doublings = min(attempt - 1, _MOST_DOUBLINGS)
+    pause = min(_FIRST_PAUSE_SECONDS * 2.0**doublings, _LONGEST_PAUSE_SECONDS)
     waited = (now - datetime.fromisoformat(diagnosis.time)).total_seconds() if diagnosis.time else pause
     if waited >= pause:
         return RetryNow(failures)

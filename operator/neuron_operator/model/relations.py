@@ -1,5 +1,7 @@
 """Which objects matter to which models: what is watched, and whom an event wakes up."""
 
+from collections.abc import Mapping
+
 from neuron_operator.api.objects import (
     CONTROLLER_REVISION,
     DEPLOYMENT,
@@ -9,6 +11,7 @@ from neuron_operator.api.objects import (
     SERVICE,
     SERVICE_ACCOUNT,
     Key,
+    Kind,
     Manifest,
     key_of,
     kind_of,
@@ -17,13 +20,11 @@ from neuron_operator.api.objects import (
 from neuron_operator.loop.snapshot import Snapshot
 
 from .resources import names
+from .revision import parent_name
 
 WATCHED = (NEURON_MODEL, CONTROLLER_REVISION, JOB, DEPLOYMENT, SERVICE, POD, SERVICE_ACCOUNT)
 INDEXED_LABELS = (names.MODEL_LABEL, names.ARTIFACT_LABEL)
 CHILD_SELECTOR = f"{names.MANAGED_BY_LABEL}={names.MANAGED_BY}"
-
-# A change of these can pass a shared compile on to another model.
-_FLIGHT_KINDS = frozenset({CONTROLLER_REVISION, JOB})
 
 
 def affected_models(manifest: Manifest, snapshot: Snapshot) -> set[Key]:
@@ -38,11 +39,19 @@ def affected_models(manifest: Manifest, snapshot: Snapshot) -> set[Key]:
     affected = set()
     if names.MODEL_LABEL in labels:
         affected.add(Key(namespace, labels[names.MODEL_LABEL]))
-    if kind in _FLIGHT_KINDS and names.ARTIFACT_LABEL in labels:
+    if _concerns_flight(kind, labels):
         sharing = snapshot.list(CONTROLLER_REVISION, label=(names.ARTIFACT_LABEL, labels[names.ARTIFACT_LABEL]))
-        affected |= {Key(revision["metadata"]["namespace"], _model_of(revision)) for revision in sharing}
+        affected |= {Key(revision["metadata"]["namespace"], parent_name(revision)) for revision in sharing}
     return affected
 
 
-def _model_of(child: Manifest) -> str:
-    return labels_of(child)[names.MODEL_LABEL]
+def _concerns_flight(kind: Kind, labels: Mapping[str, str]) -> bool:
+    """Whether a change of the object can pass a shared compile on to another model.
+
+    Pods count because a Job has failed only once its pod has said why.
+    """
+    if names.ARTIFACT_LABEL not in labels:
+        return False
+    if kind == POD:
+        return labels.get(names.COMPONENT_LABEL) == names.COMPILE_COMPONENT
+    return kind in (CONTROLLER_REVISION, JOB)

@@ -8,6 +8,7 @@ from neuron_runtime.contract.outcome import FailureCode
 
 from .jobs import CompileJob
 from .policies import GiveUp, RetryLater, RetryNow, retry
+from .resources.compile_job import settings_digest, settings_digest_of
 
 
 def failure_of(job: CompileJob) -> Diagnosis:
@@ -21,11 +22,17 @@ def failure_of(job: CompileJob) -> Diagnosis:
 
 
 def next_attempt(model: NeuronModel, job: CompileJob, now: datetime) -> RetryNow | RetryLater | GiveUp:
-    """What follows the model's newest Job, which has ended."""
-    return retry(
+    """What follows the model's newest Job, which has ended.
+
+    A user who gave the compile more time or memory after it failed wants another attempt: its count starts anew.
+    """
+    decision = retry(
         failure_of(job),
         attempt=job.attempt,
         failures_before=job.failures_before,
         max_attempts=model.spec.compile.retry.max_attempts,
         now=now,
     )
+    if isinstance(decision, GiveUp) and settings_digest_of(job.manifest) != settings_digest(model):
+        return RetryNow(failures=0)
+    return decision

@@ -7,7 +7,7 @@ image or a moved branch restarts nobody's pods; new code affects new revisions o
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from neuron_operator.api.objects import CONTROLLER_REVISION, Manifest, labels_of
+from neuron_operator.api.objects import CONTROLLER_REVISION, Manifest
 from neuron_operator.api.status import PlanStatus, SourceStatus
 from neuron_operator.api.v1alpha1 import NeuronModel
 from neuron_runtime.contract.digests import ContractModel, Digest
@@ -16,6 +16,14 @@ from neuron_runtime.contract.store import StoreLocation
 
 from .resources import names
 from .resources.ownership import child
+
+SHARED_DOMAIN = "shared"
+"""Sharing domain of a store that all namespaces share."""
+
+
+def namespace_domain(namespace: str) -> str:
+    """Sharing domain of a store that one namespace has for itself."""
+    return f"ns/{namespace}"
 
 
 class RecordedSource(ContractModel):
@@ -55,6 +63,8 @@ class RevisionRecord(ContractModel):
 class Revision:
     """A recorded revision."""
 
+    model: str
+    """Name of the model."""
     hash: str
     number: int
     """Rises with each revision of a model."""
@@ -68,13 +78,19 @@ class Revision:
 
 
 def parse_revision(manifest: Manifest) -> Revision:
-    """Read a ControllerRevision of ours."""
+    """Read a ControllerRevision of ours. Raises pydantic's ValidationError when it is not one of ours after all."""
     return Revision(
-        hash=labels_of(manifest)[names.REVISION_LABEL],
+        model=parent_name(manifest),
+        hash=manifest["metadata"]["name"].rpartition("-")[2],
         number=int(manifest["revision"]),
-        record=RevisionRecord.model_validate(manifest["data"]),
+        record=RevisionRecord.model_validate(manifest.get("data")),
         manifest=manifest,
     )
+
+
+def parent_name(manifest: Manifest) -> str:
+    """Name of the model that a ControllerRevision belongs to: from its name, as labels can be edited."""
+    return str(manifest["metadata"]["name"].rpartition("-")[0])
 
 
 def controller_revision(model: NeuronModel, revision: str, number: int, record: RevisionRecord) -> Manifest:

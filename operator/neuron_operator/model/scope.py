@@ -1,9 +1,11 @@
 """What the phases of one reconcile share: the picture, what they found out, and the tools they act with."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from neuron_operator.api.objects import Manifest
 from neuron_operator.api.status import ArtifactStatus, CompileStatus, LastFailure
@@ -59,6 +61,11 @@ class Tools:
     """By Job UID; bounds how often progress is written. Losing it costs one write."""
     answered_reports: dict[str, str] = field(default_factory=dict)
     """By model UID, the last report of a missing artifact that was followed up. Losing it costs one look-up."""
+    _flight_locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+
+    def flight_lock(self, artifact: Digest) -> asyncio.Lock:
+        """Lock under which a compile of an artifact is started."""
+        return self._flight_locks.setdefault(artifact, asyncio.Lock())
 
 
 @dataclass

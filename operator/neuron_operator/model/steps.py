@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from neuron_operator.api.conditions import ConditionType, Reason
+from neuron_operator.api.fields import shortened
 from neuron_operator.api.status import LastFailure, WaitingFor
 
 
@@ -35,3 +36,10 @@ class Fail:
 
 
 Step = Continue | Wait | Fail
+
+_CAUSE_LENGTH = 400
+
+
+def as_cause(text: str) -> str:
+    """A cause as one line of status may hold it: short enough that the remedy behind it is not cut off."""
+    return shortened(text, _CAUSE_LENGTH)

@@ -1,6 +1,6 @@
 """Looks the revision's artifact up in the store, at the moments when the answer can have changed.
 
-That is before a compile starts, after one succeeded, and after a server reported that the artifact is gone; never just
+That is before a compile starts, after one ended, and after a server reported that the artifact is gone; never just
 because a reconcile runs. That a Deployment was made for the revision is evidence that the artifact was found.
 """
 
@@ -9,7 +9,7 @@ from neuron_operator.api.status import ArtifactStatus
 from neuron_operator.aws import artifacts as store_errors
 from neuron_operator.model.flight import live_job
 from neuron_operator.model.jobs import JobState
-from neuron_operator.model.policies import RetryNow
+from neuron_operator.model.policies import RetryLater
 from neuron_operator.model.retries import next_attempt
 from neuron_operator.model.revision import Revision
 from neuron_operator.model.scope import Scope, Tools
@@ -50,7 +50,8 @@ async def look_up_artifact(scope: Scope, tools: Tools) -> Step:
     except store_errors.StoreUnreachable as error:
         return Wait(Reason.STORE_UNREACHABLE, f"{error}", after=_STORE_PAUSE_SECONDS)
     if manifest is not None:
-        scope.artifact = _facts(manifest, revision, compiled_here=bool(scope.observed.jobs_of(revision)))
+        compiled_here = any(job.state is JobState.SUCCEEDED for job in scope.observed.jobs_of(revision))
+        scope.artifact = _facts(manifest, revision, compiled_here=compiled_here)
         if report is not None:
             tools.answered_reports[scope.model.metadata.uid] = report
     return Continue()
@@ -62,14 +63,15 @@ def _may_have_changed(scope: Scope, tools: Tools, revision: Revision) -> bool:
     own = scope.observed.jobs_of(revision)
     if not own or own[-1].state is JobState.SUCCEEDED:
         return True
-    return isinstance(next_attempt(scope.model, own[-1], tools.clock()), RetryNow)
+    # After a failure that ends this model's attempts the store is still asked: another model may have compiled since.
+    return not isinstance(next_attempt(scope.model, own[-1], tools.clock()), RetryLater)
 
 
 def _facts(manifest: ArtifactManifest, revision: Revision, *, compiled_here: bool) -> ArtifactStatus:
-    store = revision.record.store
+    store, digest = revision.record.store, revision.record.artifact_digest
     return ArtifactStatus(
-        digest=manifest.digest,
-        uri=store.uri(store.artifact_prefix(manifest.digest)),
+        digest=digest,
+        uri=store.uri(store.artifact_prefix(digest)),
         size_bytes=manifest.size_bytes,
         created_at=manifest.created_at,
         reused=not compiled_here,

@@ -1,8 +1,8 @@
 """Has the artifact compiled: at most one Job at a time for it, by the model that holds the flight."""
 
 from neuron_operator.api.conditions import Reason
-from neuron_operator.api.objects import Key
-from neuron_operator.api.status import CompileStatus, LastFailure
+from neuron_operator.api.objects import Key, is_deleting
+from neuron_operator.api.status import CompileStatus, LastFailure, WaitingFor
 from neuron_operator.diagnosis.catalogue import TIMED_OUT
 from neuron_operator.diagnosis.containers import Diagnosis
 from neuron_operator.model.flight import claims
@@ -13,14 +13,16 @@ from neuron_operator.model.retries import failure_of, next_attempt
 from neuron_operator.model.revision import Revision
 from neuron_operator.model.scope import Scope, Tools
 from neuron_operator.model.serving_state import pod_waiting_trouble
-from neuron_operator.model.steps import Continue, Fail, Step, Wait
+from neuron_operator.model.steps import Continue, Fail, Step, Wait, as_cause
 
 _PROGRESS_SECONDS = 10.0
+# Who holds a shared compile may change without an event for the others (a suspension, another spec).
+_SHARED_SECONDS = 15.0
 _KEPT_FAILED_JOBS = 3
 
 
 async def cancel_superseded(scope: Scope, tools: Tools) -> Step:
-    """Delete Jobs of artifacts that the spec no longer asks for, unless another model waits for them; and old failures.
+    """Delete Jobs and Deployments of past specs, unless another model waits for the Job, or the Deployment serves.
 
     The newest failed Jobs of the wanted artifact stay: they are the state of the retries, and their logs can be read.
     """
@@ -31,6 +33,10 @@ async def cancel_superseded(scope: Scope, tools: Tools) -> Step:
     failed = [job for job in wanted if job.state is JobState.FAILED]
     for job in superseded + failed[:-_KEPT_FAILED_JOBS]:
         await tools.children.delete(job.manifest)
+    active = scope.observed.active
+    for hash_, deployment in scope.observed.deployments.items():
+        if active is not None and hash_ not in (active, scope.observed.target):
+            await tools.children.delete(deployment)
     return Continue()
 
 
@@ -53,10 +59,13 @@ async def compile_artifact(scope: Scope, tools: Tools) -> Step:
 
 async def _follow(scope: Scope, tools: Tools, job: CompileJob) -> Step:
     """Wait for a Job that runs, and show how far it is."""
+    if is_deleting(job.manifest):
+        return Wait(Reason.JOB_PENDING, f"Compile Job {job.name} is being deleted")
     if job.pod_ip is None:
         trouble = pod_waiting_trouble(job.pod) if job.pod is not None else None
         if trouble is not None:
-            return Wait(trouble.reason, f"{trouble.message} (compile Job {job.name})")
+            message = f"{trouble.message} (compile Job {job.name})"
+            return Wait(trouble.reason, message, waiting_for=WaitingFor(reason=trouble.reason.value, message=message))
         return Wait(Reason.JOB_PENDING, f"Compile Job {job.name} waits for its pod to run")
     shown = progress_to_show(tools.shown_progress.get(job.uid), await tools.progress.read(job.pod_ip), tools.clock())
     if shown is None:
@@ -83,15 +92,18 @@ async def _start(scope: Scope, tools: Tools, revision: Revision, newest: Compile
                 return _gave_up(failure_of(newest), newest)
             case RetryLater(after):
                 what = failure_of(newest)
-                message = f"Attempt {newest.attempt} failed ({what.code}): {what.message}. The next one follows"
+                cause = as_cause(what.message)
+                message = f"Attempt {newest.attempt} failed ({what.code}): {cause}. The next one follows"
                 return Wait(Reason.RETRY_PENDING, message, after=after)
             case retry_now:
                 attempt, failures = newest.attempt + 1, retry_now.failures
-    flight = holder(claims(revision, tools.snapshot, tools.clock()))
-    if flight is not None and flight.key != scope.model.key:
-        return _wait_for(flight, scope.model.key)
-    job = compile_job(scope.model, revision, tools.settings, attempt=attempt, failures=failures)
-    created = await tools.children.create(job)
+    # Between a look at the claims and the answer to the create, no other model may look: it would not see the Job.
+    async with tools.flight_lock(revision.record.artifact_digest):
+        flight = holder(claims(revision, tools.snapshot, tools.clock()))
+        if flight is not None and flight.key != scope.model.key:
+            return _wait_for(flight, scope.model.key)
+        job = compile_job(scope.model, revision, tools.settings, attempt=attempt, failures=failures)
+        created = await tools.children.create(job)
     name = created["metadata"]["name"]
     scope.compile = CompileStatus(job=name, attempt=attempt, max_attempts=scope.model.spec.compile.retry.max_attempts)
     return Wait(Reason.JOB_PENDING, f"Compile Job {name} was created")
@@ -101,16 +113,16 @@ def _wait_for(flight: Claim, own: Key) -> Step:
     name = flight.key.name if flight.key.namespace == own.namespace else str(flight.key)
     if flight.gave_up:
         message = f"NeuronModel {name} compiles the same artifact and has failed; its status says why"
-        return Fail(Reason.COMPILE_FAILED, message)
+        return Fail(Reason.COMPILE_FAILED, message, after=_SHARED_SECONDS)
     message = f"NeuronModel {name} compiles the same artifact; it will be shared"
-    return Wait(Reason.WAITING_FOR_SHARED_COMPILE, message)
+    return Wait(Reason.WAITING_FOR_SHARED_COMPILE, message, after=_SHARED_SECONDS)
 
 
 def _gave_up(diagnosis: Diagnosis, job: CompileJob) -> Fail:
     reason = Reason.TIMED_OUT if diagnosis.code == TIMED_OUT else Reason.COMPILE_FAILED
     message = (
-        f"{diagnosis.message} ({diagnosis.code}, attempt {job.attempt}). {diagnosis.remedy}. "
-        f"Deleting Job {job.name} tries again"
+        f"{as_cause(diagnosis.message)} ({diagnosis.code}, attempt {job.attempt}). "
+        f"{diagnosis.remedy}. Deleting Job {job.name} tries again"
     )
     return Fail(reason, message)
 
@@ -122,7 +134,8 @@ def _wanted_by_others(job: CompileJob, scope: Scope, tools: Tools) -> bool:
     )
     if revision is None:
         return False
-    return any(claim.key != scope.model.key for claim in claims(revision, tools.snapshot, tools.clock()))
+    found = claims(revision, tools.snapshot, tools.clock())
+    return any(claim.wanted and claim.key != scope.model.key for claim in found)
 
 
 def _newest_failure(jobs: list[CompileJob]) -> CompileJob | None:

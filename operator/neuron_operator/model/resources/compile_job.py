@@ -4,6 +4,7 @@ from neuron_operator.api.objects import JOB, Manifest, annotations_of
 from neuron_operator.api.v1alpha1 import NeuronModel
 from neuron_operator.model.revision import Revision
 from neuron_operator.settings import PlatformSettings
+from neuron_runtime.contract.digests import digest_of, short
 from neuron_runtime.contract.launch import COMPILE_SPEC_VARIABLE, CompileSpec, HuggingFaceOrigin
 from neuron_runtime.contract.progress import PROGRESS_PORT
 
@@ -13,6 +14,7 @@ from .pods import Resources, container, pod_spec
 
 ATTEMPT_ANNOTATION = "neuron-operator.dev/attempt"
 FAILURES_ANNOTATION = "neuron-operator.dev/failures"
+SETTINGS_ANNOTATION = "neuron-operator.dev/compile-settings"
 
 _MIB = 1024 * 1024
 
@@ -22,8 +24,8 @@ def compile_job(
 ) -> Manifest:
     """The Job of one attempt.
 
-    Its annotations hold the ledger (which attempt this is, how many counted failures came before) and never change:
-    the newest Job alone is the state of the retries.
+    Its annotations hold the ledger (which attempt this is, how many counted failures came before, under which settings
+    of `spec.compile`) and never change: the newest Job alone is the state of the retries.
     """
     record = revision.record
     labels = {
@@ -37,7 +39,11 @@ def compile_job(
         kind=JOB.name,
         name=names.compile_job(model.metadata.name, record.artifact_digest, attempt),
         labels=labels,
-        annotations={ATTEMPT_ANNOTATION: str(attempt), FAILURES_ANNOTATION: str(failures)},
+        annotations={
+            ATTEMPT_ANNOTATION: str(attempt),
+            FAILURES_ANNOTATION: str(failures),
+            SETTINGS_ANNOTATION: settings_digest(model),
+        },
     )
     spec = CompileSpec(
         request=record.request,
@@ -69,12 +75,30 @@ def compile_job(
 
 def attempt_of(job: Manifest) -> int:
     """Which attempt at its artifact a Job is, from 1."""
-    return int(annotations_of(job)[ATTEMPT_ANNOTATION])
+    return max(1, _whole_number(job, ATTEMPT_ANNOTATION))
 
 
 def failures_before(job: Manifest) -> int:
     """Failures that counted against compile.retry.maxAttempts before this Job."""
-    return int(annotations_of(job)[FAILURES_ANNOTATION])
+    return _whole_number(job, FAILURES_ANNOTATION)
+
+
+def settings_digest(model: NeuronModel) -> str:
+    """Names what `spec.compile` says about the Job itself: another attempt under other settings may end otherwise."""
+    settings = model.spec.compile
+    resources = settings.resources.model_dump(mode="json") if settings.resources is not None else None
+    return short(digest_of([settings.timeout_seconds, resources]))
+
+
+def settings_digest_of(job: Manifest) -> str | None:
+    """`settings_digest` of the model when the Job was created."""
+    return annotations_of(job).get(SETTINGS_ANNOTATION)
+
+
+def _whole_number(job: Manifest, annotation: str) -> int:
+    # Anybody who may edit Jobs may edit annotations; a broken ledger starts anew.
+    text = annotations_of(job).get(annotation, "")
+    return int(text) if text.isascii() and text.isdigit() else 0
 
 
 def _resources(model: NeuronModel, memory: int) -> Resources:
