@@ -2,7 +2,17 @@
 
 from typing import Protocol
 
-from neuron_operator.api.objects import Key, Kind, Manifest, is_owned_by, key_of, kind_of, labels_of, uid_of
+from neuron_operator.api.objects import (
+    Key,
+    Kind,
+    Manifest,
+    is_deleting,
+    is_owned_by,
+    key_of,
+    kind_of,
+    labels_of,
+    uid_of,
+)
 from neuron_operator.errors import AlreadyExists, OperatorError
 from neuron_operator.loop.snapshot import Snapshot
 
@@ -12,6 +22,10 @@ from .resources.difference import differs
 
 class Foreign(OperatorError):
     """An object with a name that we need belongs to somebody else. It is never taken over."""
+
+
+class Leftover(Foreign):
+    """The object belongs to a deleted NeuronModel of the same name. Kubernetes is about to delete it."""
 
 
 class Cluster(Protocol):
@@ -73,7 +87,9 @@ class Children:
             self._remember(await self._cluster.apply(desired))
 
     async def delete(self, live: Manifest) -> None:
-        """Delete a child."""
+        """Delete a child, unless it is on its way out already."""
+        if is_deleting(live):
+            return
         await self._cluster.delete(kind_of(live), key_of(live), uid=uid_of(live))
 
     async def _find(self, desired: Manifest) -> Manifest | None:
@@ -81,13 +97,25 @@ class Children:
         return self._snapshot.get(kind, key) or await self._cluster.get(kind, key)
 
     def _check_ours(self, desired: Manifest, live: Manifest) -> None:
-        owner = desired["metadata"]["ownerReferences"][0]["uid"]
-        if not is_owned_by(live, owner):
-            raise Foreign(
-                f"{live['kind']} {live['metadata']['name']} exists and does not belong to this NeuronModel. "
-                f"Delete or rename it, or give the NeuronModel another metadata.name"
-            )
+        owner = desired["metadata"]["ownerReferences"][0]
+        if is_owned_by(live, owner["uid"]):
+            return
+        what = f"{live['kind']} {live['metadata']['name']}"
+        if _is_leftover(live, owner):
+            raise Leftover(f"{what} of a deleted NeuronModel of this name is still there; Kubernetes deletes it")
+        raise Foreign(
+            f"{what} exists and does not belong to this NeuronModel. "
+            "Delete or rename it, or give the NeuronModel another metadata.name"
+        )
 
     def _remember(self, live: Manifest) -> Manifest:
         self._snapshot.remember(live)
         return live
+
+
+def _is_leftover(live: Manifest, owner: Manifest) -> bool:
+    """Whether the controller of an object is an earlier NeuronModel of the owner's name."""
+    return any(
+        reference.get("controller") and reference["kind"] == owner["kind"] and reference["name"] == owner["name"]
+        for reference in live["metadata"].get("ownerReferences") or []
+    )

@@ -23,6 +23,7 @@ from .jobs import CompileJob, observe_job
 from .resources import names
 from .resources.service import selected_revision
 from .revision import Revision, parse_revision
+from .serving_state import ready_replicas
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,15 @@ class Observed:
 
     @property
     def active(self) -> str | None:
-        """Hash of the revision that the Service selects."""
-        return selected_revision(self.service) if self.service is not None else None
+        """Hash of the revision that the Service selects; without that, of the newest one whose pods are ready.
+
+        So a Service that somebody deleted or edited comes back as it was.
+        """
+        selected = selected_revision(self.service) if self.service is not None else ""
+        if selected in self.revisions:
+            return selected
+        serving = [hash_ for hash_ in self.revisions if ready_replicas(self.deployments.get(hash_)) > 0]
+        return serving[-1] if serving else None
 
     def jobs_of(self, revision: Revision) -> list[CompileJob]:
         """Compile Jobs of a revision's artifact, by attempt."""
@@ -81,7 +89,7 @@ def observe(model: NeuronModel, snapshot: Snapshot) -> Observed:
         target=revision_hash(model.spec),
         revisions={revision.hash: revision for revision in sorted(revisions, key=lambda revision: revision.number)},
         jobs=tuple(sorted(jobs, key=lambda job: job.attempt)),
-        deployments={labels_of(manifest)[names.REVISION_LABEL]: manifest for manifest in deployments},
+        deployments={manifest["metadata"]["name"].rpartition("-")[2]: manifest for manifest in deployments},
         service=service if service is not None and is_owned_by(service, model.metadata.uid) else None,
         serving_pods=tuple(pod for pod in pods if labels_of(pod).get(names.COMPONENT_LABEL) == names.SERVING_COMPONENT),
     )

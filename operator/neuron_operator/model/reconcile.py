@@ -20,7 +20,7 @@ from neuron_operator.loop.controller import Done, Outcome, Requeue
 from neuron_operator.loop.snapshot import Snapshot
 from neuron_operator.settings import PlatformSettings
 
-from .children import Children, Cluster, Foreign
+from .children import Children, Cluster, Foreign, Leftover
 from .observe import observe
 from .phases import PHASES, Phase
 from .phases.serve import recorded_artifact
@@ -29,6 +29,7 @@ from .status import project, project_unreadable
 from .steps import Continue, Fail, Step, Wait
 
 _REFUSED_PAUSE_SECONDS = 60.0
+_LEFTOVER_PAUSE_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -93,17 +94,20 @@ class Reconciler:
 
     def _scope(self, model: NeuronModel) -> Scope:
         observed = observe(model, self._snapshot)
+        revision = observed.revisions.get(observed.target)
         return Scope(
             model=model,
             observed=observed,
-            revision=observed.revisions.get(observed.target),
-            artifact=recorded_artifact(observed.deployments.get(observed.target)),
+            revision=revision,
+            artifact=recorded_artifact(revision, observed.deployments.get(observed.target)),
         )
 
     async def _run(self, scope: Scope) -> tuple[Phase, Step]:
         for phase in PHASES:
             try:
                 step = await phase.run(scope, self._tools)
+            except Leftover as error:
+                step = Wait(Reason.CONFLICT, f"{error}", after=_LEFTOVER_PAUSE_SECONDS)
             except Foreign as error:
                 step = Fail(Reason.CONFLICT, f"{error}", after=_REFUSED_PAUSE_SECONDS)
             except Rejected as error:

@@ -5,10 +5,12 @@ from typing import Any
 
 from neuron_operator.api.conditions import Reason
 from neuron_operator.api.objects import Manifest, uid_of
+from neuron_operator.diagnosis.catalogue import RetryClass
 from neuron_operator.diagnosis.containers import Diagnosis, diagnose_termination
 from neuron_runtime.contract.outcome import FailureCode
 
 _IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_HOPEFUL_RESTARTS = 3
 _CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
 
@@ -59,14 +61,16 @@ def missing_artifact_report(pods: list[Manifest]) -> str | None:
 
     The same report always has the same name, so that one report leads to one look into the store.
     """
+    reports = []
     for pod in pods:
         status = _container_status(pod)
         if status is None or status.get("ready"):
             continue
         diagnosis = _last_diagnosis(status)
         if diagnosis is not None and diagnosis.code == FailureCode.ARTIFACT_MISSING.value:
-            return f"{uid_of(pod)}/{status.get('restartCount', 0)}"
-    return None
+            # Not the count of restarts: it rises while the same report moves from `state` to `lastState`.
+            reports.append(f"{diagnosis.time or ''}/{uid_of(pod)}")
+    return max(reports, default=None)
 
 
 def pod_waiting_trouble(pod: Manifest) -> Trouble | None:
@@ -97,7 +101,16 @@ def _pod_trouble(pod: Manifest) -> Trouble | None:
     if diagnosis is None:
         return None
     reason = _REASONS.get(diagnosis.code, Reason.CONTAINER_FAILING)
-    return Trouble(reason, diagnosis.message, True, diagnosis)
+    return Trouble(reason, diagnosis.message, _needs_help(diagnosis, container), diagnosis)
+
+
+def _needs_help(diagnosis: Diagnosis, container: dict[str, Any]) -> bool:
+    """The kubelet starts the container again: worth waiting for, unless the cause is sure to be met again."""
+    if diagnosis.retry is RetryClass.TRANSIENT:
+        return False
+    if diagnosis.retry is RetryClass.BUG:
+        return int(container.get("restartCount") or 0) >= _HOPEFUL_RESTARTS
+    return True
 
 
 _REASONS = {

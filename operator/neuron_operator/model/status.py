@@ -78,7 +78,7 @@ def _ready(scope: Scope, step: Step) -> Condition:
 def _available(scope: Scope) -> Condition:
     observed, generation = scope.observed, scope.model.metadata.generation
     count = ready_replicas(observed.deployments.get(observed.active or ""))
-    if count > 0:
+    if count > 0 and observed.service is not None:
         message = f"{count} replicas of revision {observed.active} answer"
         return _condition(ConditionType.AVAILABLE, "True", Reason.REPLICAS_READY, message, generation)
     return _condition(ConditionType.AVAILABLE, "False", Reason.NO_READY_REPLICAS, "No replica answers", generation)

@@ -1,5 +1,7 @@
 """Serves the revision: its Deployment beside the active one, and the Service's switch once it is ready."""
 
+from pydantic import ValidationError
+
 from neuron_operator.api.conditions import ConditionType, Reason
 from neuron_operator.api.objects import Manifest, annotations_of
 from neuron_operator.api.status import ArtifactStatus, LastFailure, WaitingFor
@@ -10,11 +12,11 @@ from neuron_operator.model.resources.service import service
 from neuron_operator.model.revision import Revision
 from neuron_operator.model.scope import Scope, Tools
 from neuron_operator.model.serving_state import Trouble, is_available, trouble_of
-from neuron_operator.model.steps import Continue, Fail, Step, Wait
+from neuron_operator.model.steps import Continue, Fail, Step, Wait, as_cause
 from neuron_runtime.contract.digests import canonical_json
 
 # Troubles that say something about the artifact, not about the pods.
-_ARTIFACT_REASONS = frozenset({Reason.ARTIFACT_DAMAGED, Reason.ARTIFACT_MISSING, Reason.ARTIFACT_INCOMPATIBLE})
+_ARTIFACT_REASONS = frozenset({Reason.ARTIFACT_DAMAGED, Reason.ARTIFACT_INCOMPATIBLE})
 
 
 async def stop_when_suspended(scope: Scope, tools: Tools) -> Step:
@@ -33,7 +35,7 @@ async def stop_when_suspended(scope: Scope, tools: Tools) -> Step:
 async def keep_serving(scope: Scope, tools: Tools) -> Step:
     """Keep the active revision as its record says while another one is on its way."""
     active = scope.observed.active
-    if active is None or active == scope.observed.target or active not in scope.observed.revisions:
+    if active is None or active == scope.observed.target:
         return Continue()
     await _apply(scope, tools, scope.observed.revisions[active], replicas=scope.model.spec.serving.replicas)
     await tools.children.ensure(service(scope.model, active))
@@ -41,12 +43,12 @@ async def keep_serving(scope: Scope, tools: Tools) -> Step:
 
 
 async def bring_up(scope: Scope, tools: Tools) -> Step:
-    """Make the target revision's Deployment, and the Service when there is none that selects a revision of ours."""
+    """Make the target revision's Deployment, and the Service unless another revision is behind it."""
     revision, artifact = scope.revision, scope.artifact
     assert revision is not None and artifact is not None  # noqa: S101 - phases before
     replicas = scope.model.spec.serving.replicas
     scope.deployment = await _apply(scope, tools, revision, replicas=replicas, artifact=artifact)
-    if scope.observed.active not in scope.observed.revisions:
+    if scope.observed.active in (None, revision.hash):
         await tools.children.ensure(service(scope.model, revision.hash))
     return Continue()
 
@@ -60,16 +62,21 @@ async def switch(scope: Scope, tools: Tools) -> Step:
     return Continue()
 
 
-def recorded_artifact(deployment: Manifest | None) -> ArtifactStatus | None:
-    """Facts of the artifact that a Deployment was made with."""
-    text = annotations_of(deployment).get(ARTIFACT_ANNOTATION) if deployment is not None else None
-    return ArtifactStatus.model_validate_json(text) if text else None
+def recorded_artifact(revision: Revision | None, deployment: Manifest | None) -> ArtifactStatus | None:
+    """Facts of the revision's artifact that its Deployment was made with."""
+    if revision is None or deployment is None:
+        return None
+    try:
+        facts = ArtifactStatus.model_validate_json(annotations_of(deployment).get(ARTIFACT_ANNOTATION, ""))
+    except ValidationError:
+        return None
+    return facts if facts.digest == revision.record.artifact_digest else None
 
 
 async def _apply(
     scope: Scope, tools: Tools, revision: Revision, *, replicas: int, artifact: ArtifactStatus | None = None
 ) -> Manifest:
-    facts = artifact or recorded_artifact(scope.observed.deployments.get(revision.hash))
+    facts = artifact or recorded_artifact(revision, scope.observed.deployments.get(revision.hash))
     desired = with_scale(revision.record.deployment, replicas)
     if facts is not None:
         desired = with_artifact(desired, canonical_json(facts.to_document()).decode())
@@ -84,18 +91,21 @@ def _starting(scope: Scope, deployment: Manifest) -> Step:
         return Wait(Reason.LOADING, f"Deployment {deployment['metadata']['name']} waits for its pods to be ready")
     if trouble.diagnosis is not None:
         scope.failure = _last_failure(trouble.diagnosis)
+    if trouble.reason is Reason.ARTIFACT_MISSING:
+        # look_up_artifact has followed the report up, and found it: the next start of the container will, too.
+        return Wait(trouble.reason, f"{as_cause(trouble.message)}. It is there now, and the container is started again")
     if not trouble.needs_help:
-        waiting = WaitingFor(reason=trouble.reason.value, message=trouble.message)
-        return Wait(trouble.reason, trouble.message, waiting_for=waiting)
+        waiting = WaitingFor(reason=trouble.reason.value, message=as_cause(trouble.message))
+        return Wait(trouble.reason, as_cause(trouble.message), waiting_for=waiting)
     condition = ConditionType.COMPILED if trouble.reason in _ARTIFACT_REASONS else None
     return Fail(trouble.reason, _with_remedy(scope, trouble), condition=condition)
 
 
 def _with_remedy(scope: Scope, trouble: Trouble) -> str:
     if trouble.diagnosis is None:
-        return trouble.message
+        return as_cause(trouble.message)
     uri = f" ({scope.artifact.uri})" if scope.artifact is not None and trouble.reason in _ARTIFACT_REASONS else ""
-    return f"{trouble.message}. {trouble.diagnosis.remedy}{uri}"
+    return f"{as_cause(trouble.message)}. {trouble.diagnosis.remedy}{uri}"
 
 
 def _last_failure(diagnosis: Diagnosis) -> LastFailure:
