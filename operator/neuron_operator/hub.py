@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import aiohttp
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neuron_operator.errors import OperatorError
 from neuron_runtime.contract.digests import Digest
@@ -18,6 +19,7 @@ from neuron_runtime.contract.source import SourceFile, source_digest, taken_file
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 # The listing of a repository with thousands of files stays below this; a hostile one must not fill our memory.
 _BODY_LIMIT = 8 * 1024 * 1024
+_LONGEST_PAUSE_SECONDS = 3600
 
 
 class SourceNotFound(OperatorError):
@@ -26,6 +28,10 @@ class SourceNotFound(OperatorError):
 
 class SourceAccessDenied(OperatorError):
     """The repository is gated or private."""
+
+
+class SourceUnreadable(OperatorError):
+    """The repository is there, but is not a model of the transformers form."""
 
 
 class SourceUnreachable(OperatorError):
@@ -38,6 +44,29 @@ class SourceUnreachable(OperatorError):
 
 class SourceRateLimited(SourceUnreachable):
     """The hub answers, but not to us now (429)."""
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class _LargeFile(_Answer):
+    sha256: str
+    size: int
+
+
+class _Sibling(_Answer):
+    rfilename: str
+    size: int | None = None
+    blob_id: str | None = Field(default=None, alias="blobId")
+    lfs: _LargeFile | None = None
+
+
+class _RepositoryInfo(_Answer):
+    """`GET /api/models/<repo>/revision/<revision>?blobs=true`, as far as it is read."""
+
+    sha: str
+    siblings: tuple[_Sibling, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -68,28 +97,31 @@ class HuggingFaceHub:
         self._endpoint = endpoint.rstrip("/")
 
     async def resolve(self, repo: str, revision: str) -> HubSource:
-        """Resolve a revision to its commit. Raises SourceNotFound, SourceAccessDenied or SourceUnreachable."""
+        """Resolve a revision to its commit.
+
+        Raises SourceNotFound, SourceAccessDenied, SourceUnreadable or SourceUnreachable.
+        """
         what = f"{repo} at revision {revision}"
         path = f"/api/models/{quote(repo)}/revision/{quote(revision, safe='')}"
-        info = await self._get_json(path, what, {"blobs": "true"})
-        commit = str(info["sha"])
-        files = tuple(_source_file(sibling) for sibling in info.get("siblings") or [])
+        try:
+            info = _RepositoryInfo.model_validate_json(await self._get(path, what, {"blobs": "true"}))
+            files = tuple(_source_file(sibling) for sibling in info.siblings)
+        except ValidationError as error:
+            raise SourceUnreachable(f"{self._endpoint} answered something else than a hub does for {what}") from error
         if not any(file.path == "config.json" for file in files):
-            raise SourceNotFound(f"{what} on {self._endpoint} has no config.json, so it is not a transformers model")
-        config = await self._get_json(f"/{quote(repo)}/resolve/{commit}/config.json", f"config.json of {what}", {})
-        return HubSource(repo=repo, commit=commit, files=files, config=config)
+            raise SourceUnreadable(f"{what} on {self._endpoint} has no config.json")
+        config = _parse(await self._get(f"/{quote(repo)}/resolve/{info.sha}/config.json", f"config.json of {what}", {}))
+        if not isinstance(config, dict):
+            raise SourceUnreadable(f"config.json of {what} on {self._endpoint} is not a JSON object")
+        return HubSource(repo=repo, commit=info.sha, files=files, config=config)
 
-    async def _get_json(self, path: str, what: str, query: Mapping[str, str]) -> dict[str, Any]:
+    async def _get(self, path: str, what: str, query: Mapping[str, str]) -> bytes:
         try:
             async with self._session.get(f"{self._endpoint}{path}", params=query, timeout=_TIMEOUT) as response:
                 self._check(response, what)
-                body = await _read_bounded(response)
+                return await _read_bounded(response)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise SourceUnreachable(f"{self._endpoint} cannot be reached: {error or type(error).__name__}") from error
-        document = _parse(body)
-        if not isinstance(document, dict):
-            raise SourceUnreachable(f"{self._endpoint} answered something else than a JSON object for {what}")
-        return document
 
     def _check(self, response: aiohttp.ClientResponse, what: str) -> None:
         status = response.status
@@ -106,13 +138,12 @@ class HuggingFaceHub:
         raise error(f"{self._endpoint} answered {status} for {what}", _retry_after(response))
 
 
-def _source_file(sibling: Mapping[str, Any]) -> SourceFile:
-    lfs = sibling.get("lfs")
-    if lfs:
-        return SourceFile(path=sibling["rfilename"], size=lfs["size"], content_id=f"lfs-sha256:{lfs['sha256']}")
-    return SourceFile(
-        path=sibling["rfilename"], size=sibling.get("size") or 0, content_id=f"git-blob:{sibling['blobId']}"
-    )
+def _source_file(sibling: _Sibling) -> SourceFile:
+    if sibling.lfs is not None:
+        return SourceFile(path=sibling.rfilename, size=sibling.lfs.size, content_id=f"lfs-sha256:{sibling.lfs.sha256}")
+    if sibling.blob_id is None:
+        raise SourceUnreachable(f"the hub lists {sibling.rfilename} without its content id")
+    return SourceFile(path=sibling.rfilename, size=sibling.size or 0, content_id=f"git-blob:{sibling.blob_id}")
 
 
 async def _read_bounded(response: aiohttp.ClientResponse) -> bytes:
@@ -133,6 +164,6 @@ def _parse(body: bytes) -> Any:
 
 def _retry_after(response: aiohttp.ClientResponse) -> float | None:
     try:
-        return max(0.0, float(response.headers["Retry-After"]))
-    except (KeyError, ValueError):
+        return float(min(max(0, int(response.headers["Retry-After"])), _LONGEST_PAUSE_SECONDS))
+    except (KeyError, ValueError):  # absent, or a date
         return None

@@ -65,7 +65,10 @@ CATALOGUE: dict[str, Entry] = {
         "Read the log of the compile Job's pod; a smaller shapes.maxModelLength is worth a try", RetryClass.BUG
     ),
     FailureCode.OUT_OF_MEMORY.value: Entry("Raise the memory in compile.resources", RetryClass.SPEC),
-    FailureCode.ARTIFACT_MISSING.value: Entry("Nothing: the artifact is compiled again", RetryClass.BUG),
+    FailureCode.ARTIFACT_MISSING.value: Entry(
+        "Check that nothing deletes objects below artifactStore.s3.prefix; the artifact is compiled again",
+        RetryClass.BUG,
+    ),
     FailureCode.ARTIFACT_DAMAGED.value: Entry(
         "Delete the artifact from the store; it is then compiled again", RetryClass.SPEC
     ),

@@ -45,8 +45,8 @@ class ModelFacts:
 
 def model_facts(config: Mapping[str, Any]) -> ModelFacts:
     """Read the facts. Raises UnsupportedModel for another architecture, or when a field is missing or not a number."""
-    architectures = config.get("architectures") or []
-    architecture = architectures[0] if architectures else "none"
+    architectures = config.get("architectures")
+    architecture = architectures[0] if isinstance(architectures, list) and architectures else "none"
     if architecture != LLAMA:
         raise UnsupportedModel(
             f"config.json names the architecture {architecture}; {LLAMA} is what can be compiled. "
@@ -70,8 +70,8 @@ def model_facts(config: Mapping[str, Any]) -> ModelFacts:
 
 def _positive(config: Mapping[str, Any], field: str, default: int | None = None) -> int:
     value = config.get(field)
-    if value is None and default is not None:
-        return default
+    if value is None:
+        value = default
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
         raise UnsupportedModel(f"config.json has {field}: {value!r}, where a positive whole number is needed")
     return value

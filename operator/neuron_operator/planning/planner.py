@@ -21,6 +21,8 @@ _SERVING_PROCESS_BYTES = 1024 * MIB
 # Peak of one graph's compilation besides the weights: export, code generation and the C++ compiler.
 _COMPILE_PROCESS_BYTES = 2048 * MIB
 _COMPILE_WORKERS = 2
+# A configuration may claim anything; what is planned has to fit the 64 bits that a status has for a size.
+_LARGEST_NODE_BYTES = 64 * 1024 * 1024 * MIB
 
 
 class DoesNotFit(Exception):
@@ -81,6 +83,12 @@ def plan(facts: ModelFacts, wishes: Wishes) -> Plan:
         kv_cache=facts.kv_cache_bytes(slots=wishes.max_batch_size, length=length, element_bytes=element),
         workspace=_SERVING_PROCESS_BYTES,
     )
+    if memory.total > _LARGEST_NODE_BYTES:
+        raise DoesNotFit(
+            f"{facts.parameters} parameters, and {wishes.max_batch_size} sequences of {length} tokens, need "
+            f"{_mib(memory.total)}, which no node has. Reduce shapes.maxModelLength or shapes.maxBatchSize, "
+            "or set model.huggingFace.repo to a smaller model"
+        )
     shapes = Shapes(
         max_model_length=length,
         max_batch_size=wishes.max_batch_size,

@@ -9,7 +9,14 @@ from neuron_operator.api.impact import revision_inputs
 from neuron_operator.api.status import LastFailure, MemoryStatus, PlanStatus
 from neuron_operator.api.v1alpha1 import NeuronModel
 from neuron_operator.model.resources.deployment import rendered_deployment
-from neuron_operator.model.revision import RecordedSource, RevisionRecord, controller_revision, parse_revision
+from neuron_operator.model.revision import (
+    SHARED_DOMAIN,
+    RecordedSource,
+    RevisionRecord,
+    controller_revision,
+    namespace_domain,
+    parse_revision,
+)
 from neuron_operator.model.scope import Scope, Tools
 from neuron_operator.model.steps import Continue, Fail, Step, Wait
 from neuron_operator.planning.model_facts import UnsupportedModel, model_facts
@@ -32,6 +39,9 @@ async def resolve_source(scope: Scope, tools: Tools) -> Step:
     wanted = scope.model.spec.model.hugging_face
     try:
         source = await tools.hub.resolve(wanted.repo, wanted.revision)
+    except hub.SourceUnreadable as error:
+        remedy = "Set model.huggingFace.repo to a transformers model in safetensors"
+        return _source_failure(Reason.UNSUPPORTED_FORMAT, error, remedy)
     except hub.SourceNotFound as error:
         return _source_failure(Reason.NOT_FOUND, error, "Check model.huggingFace.repo and model.huggingFace.revision")
     except hub.SourceAccessDenied as error:
@@ -141,7 +151,7 @@ def _plan_status(chosen: Plan) -> PlanStatus:
 
 def _store(model: NeuronModel, settings: PlatformSettings) -> StoreLocation | None:
     shared = settings.artifact_sharing is ArtifactSharing.CLUSTER
-    domain = "shared" if shared else f"ns/{model.metadata.namespace}"
+    domain = SHARED_DOMAIN if shared else namespace_domain(model.metadata.namespace)
     own = model.spec.artifact_store
     chosen = own.s3 if own is not None else settings.default_artifact_store
     if chosen is None:
