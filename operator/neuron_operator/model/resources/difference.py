@@ -4,25 +4,18 @@ Only leaves of the wanted manifest count: defaults that the API server filled in
 differences. So a steady state needs no write, and a hand-made change to a field of ours is seen.
 """
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 from typing import Any
 
 # Keys by which the API server merges lists of objects (`x-kubernetes-list-map-keys`), most specific first. Others may
 # add items of their own to such lists (a sidecar, a port); these are not ours to remove.
 _MERGE_KEYS = ("mountPath", "containerPort", "uid", "name", "port")
 _QUANTITIES = frozenset({"limits", "requests"})
-_SUFFIXES = {
-    "m": Decimal("0.001"),
-    "": Decimal(1),
-    "k": Decimal(10**3),
-    "M": Decimal(10**6),
-    "G": Decimal(10**9),
-    "T": Decimal(10**12),
-    "Ki": Decimal(2**10),
-    "Mi": Decimal(2**20),
-    "Gi": Decimal(2**30),
-    "Ti": Decimal(2**40),
-}
+_QUANTITY = re.compile(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([numkMGTPE]?|[KMGTPE]i)")
+_DECIMAL_SUFFIXES = {suffix: Decimal(1000) ** power for power, suffix in enumerate("num", start=-3)}
+_DECIMAL_SUFFIXES |= {suffix: Decimal(1000) ** power for power, suffix in enumerate(("", *"kMGTPE"))}
+_SUFFIXES = _DECIMAL_SUFFIXES | {f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)}
 
 
 def differs(desired: Any, live: Any) -> bool:
@@ -63,8 +56,5 @@ def _amounts_differ(desired: dict[str, str], live: Any) -> bool:
 
 
 def _amount(value: str) -> Decimal | str:
-    number = str(value).rstrip("kMGTKim")
-    try:
-        return Decimal(number) * _SUFFIXES[str(value)[len(number) :]]
-    except (InvalidOperation, KeyError):
-        return value
+    match = _QUANTITY.fullmatch(str(value))
+    return Decimal(match[1]) * _SUFFIXES[match[2]] if match is not None else value

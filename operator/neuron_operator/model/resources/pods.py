@@ -50,7 +50,7 @@ def container(
         "name": name,
         "image": image,
         "command": ["python", "-m", module],
-        "env": [{"name": key, "value": variables[key]} for key in sorted(variables)],
+        "env": [_variable(key, variables[key]) for key in sorted(variables)],
         "ports": [{"name": key, "containerPort": ports[key], "protocol": "TCP"} for key in sorted(ports)],
         "resources": {key: dict(value) for key, value in sorted(resources.items()) if value},
         "securityContext": {
@@ -62,3 +62,8 @@ def container(
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": "work", "mountPath": _WORK_DIR}, {"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
     }
+
+
+def _variable(name: str, value: str) -> dict[str, str]:
+    # The API server leaves an empty value out; written, it would differ from what lives for ever.
+    return {"name": name, "value": value} if value else {"name": name}
