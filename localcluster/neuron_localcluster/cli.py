@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
+from neuron_localcluster.binaries.locate import ensure_binaries
 from neuron_localcluster.cluster import COMPONENTS, Cluster
 from neuron_localcluster.errors import ClusterError, tail
 from neuron_localcluster.progress import LinePrinter
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 def _up(options: argparse.Namespace) -> int:
     cluster = Cluster(options.state_dir, images=_read_images(options.images), hub_root=options.hub_root)
     cluster.up(LinePrinter(sys.stdout))
-    _say(f"export KUBECONFIG={cluster.kubeconfig}")
+    _say(f"export KUBECONFIG={cluster.kubeconfig} PATH={ensure_binaries().clients}:$PATH")
     return 0
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from neuron_localcluster.controlplane import answers
 from neuron_localcluster.identities import write_private
 from neuron_localcluster.nodes import POD_CIDR
 from neuron_localcluster.processes import ProcessSpec
@@ -59,7 +59,16 @@ def hub(record: ClusterRecord) -> Component:
     port = record.ports[HUB]
     command = (sys.executable, "-m", "neuron_localcluster.standins.hub", "--root", record.hub_root, "--port", str(port))
     Path(record.hub_root).mkdir(parents=True, exist_ok=True)
-    return Component(ProcessSpec(HUB, command), lambda: answers(f"http://127.0.0.1:{port}/healthz"))
+    return Component(ProcessSpec(HUB, command), lambda: accepts(port))
+
+
+def accepts(port: int) -> bool:
+    """Whether something takes connections on 127.0.0.1 at that port."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
+    except OSError:
+        return False
+    return True
 
 
 def exists(module: str) -> bool:

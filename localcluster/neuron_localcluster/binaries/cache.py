@@ -33,8 +33,13 @@ def locked(folder: Path, clock: StageClock) -> Iterator[None]:
 
 
 def install(target: Path, fill: Callable[[Path], None]) -> None:
-    """Let `fill` write into a temporary folder beside the target, then rename it: nobody sees half a folder."""
+    """Let `fill` write into a temporary folder beside the target, then rename it: nobody sees half a folder.
+
+    The caller holds the target's lock; what an installation left that was killed is removed first.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(f".{target.name}.*"):
+        shutil.rmtree(leftover)
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as temporary:
         staged = Path(temporary) / "staged"
         staged.mkdir()

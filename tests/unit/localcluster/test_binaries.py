@@ -114,6 +114,12 @@ def test_a_failed_installation_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_installation_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".v1.killed" / "staged").mkdir(parents=True)
+    cache.install(tmp_path / "v1", lambda folder: (folder / "etcd").touch())
+    assert [path.name for path in tmp_path.iterdir()] == ["v1"]
+
+
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         pass

@@ -1,0 +1,84 @@
+"""The cluster's life: what stays over `down` and `up`, what the audit log holds, and that nothing is left over."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from neuron_localcluster import proc
+from neuron_localcluster.binaries.locate import ensure_binaries
+from neuron_localcluster.cluster import Cluster
+from neuron_localcluster.errors import StageFailed
+from neuron_localcluster.processes import OWNER_VARIABLE
+from support.kubectl import Kubectl
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster that these tests may stop; without nodes, since no pod is to run."""
+    cluster = Cluster(tmp_path_factory.mktemp("own"), nodes=[])
+    try:
+        cluster.up()
+        yield cluster
+    finally:
+        cluster.down(purge=True)
+
+
+def test_objects_addresses_and_credentials_survive_down_and_up(own: Cluster) -> None:
+    kubectl = Kubectl(ensure_binaries().kubectl, own.kubeconfig)
+    kubectl("create", "configmap", "kept", "--from-literal=a=b")
+    endpoints = own.aws_endpoint, own.hub_endpoint, own.kubeconfig.read_text()
+
+    own.down()
+    assert not any(component.pid for component in own.status())
+    assert proc.with_environment(OWNER_VARIABLE, str(own.state_dir)) == []
+
+    own.up()
+    assert kubectl.json("get", "configmap", "kept")["data"] == {"a": "b"}
+    assert (own.aws_endpoint, own.hub_endpoint, own.kubeconfig.read_text()) == endpoints
+
+
+def test_a_second_up_leaves_what_runs_alone_and_starts_what_does_not(own: Cluster) -> None:
+    before = {component.name: component.pid for component in own.status()}
+    scheduler = proc.look_up(before["kube-scheduler"] or 0)
+    assert scheduler is not None
+    proc.signal_process(scheduler, signal.SIGKILL)
+
+    own.up()
+
+    after = {component.name: component.pid for component in own.status()}
+    assert after.pop("kube-scheduler") not in (None, before.pop("kube-scheduler"))
+    assert after == before
+
+
+def test_a_stage_that_fails_is_named_with_its_log(tmp_path: Path) -> None:
+    broken = Cluster(tmp_path, nodes=[])
+    (tmp_path / "etcd").touch()
+    try:
+        with pytest.raises(StageFailed, match=r"etcd: the process .*; log: .*/logs/etcd\.log\n  \| "):
+            broken.up()
+    finally:
+        broken.down(purge=True)
+
+
+def test_every_write_is_in_the_audit_log_and_the_reads_of_the_control_plane_are_not(
+    cluster: Cluster, kubectl: Kubectl, namespace: str
+) -> None:
+    kubectl("create", "configmap", "audited", "--from-literal=a=b", f"--namespace={namespace}")
+    kubectl("get", "configmap", "audited", f"--namespace={namespace}")
+    kubectl("delete", "configmap", "audited", f"--namespace={namespace}")
+
+    events = [json.loads(line) for line in cluster.audit_log.read_text().splitlines()]
+    ours = [
+        event["verb"]
+        for event in events
+        if event.get("objectRef", {}).get("namespace") == namespace and event["objectRef"].get("name") == "audited"
+    ]
+    assert [verb for verb in ours if verb in ("create", "delete")] == ["create", "delete"]
+    assert "get" in ours
+    reads = {event["user"]["username"] for event in events if event["verb"] in ("get", "list", "watch")}
+    assert reads.isdisjoint({"system:kube-scheduler", "system:kube-controller-manager", "system:apiserver"})
