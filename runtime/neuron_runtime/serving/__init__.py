@@ -1,0 +1,1 @@
+"""The OpenAI-compatible server. It runs what was compiled; it compiles nothing."""
