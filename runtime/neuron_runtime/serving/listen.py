@@ -1,0 +1,25 @@
+"""The socket to listen on: `BIND_ADDRESS` when set, else all addresses, of both families where there is IPv6."""
+
+import socket
+from collections.abc import Mapping
+
+from neuron_runtime.contract.launch import BIND_ADDRESS_VARIABLE
+from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
+
+_BACKLOG = 1024
+
+
+def listen(environment: Mapping[str, str], port: int) -> socket.socket:
+    """A listening socket. Raises ContainerFailure(INTERNAL) when the address cannot be taken."""
+    address = environment.get(BIND_ADDRESS_VARIABLE)
+    try:
+        if address:
+            family = socket.AF_INET6 if ":" in address else socket.AF_INET
+            return socket.create_server((address, port), family=family, backlog=_BACKLOG)
+        if socket.has_dualstack_ipv6():
+            return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)
+        return socket.create_server(("0.0.0.0", port), backlog=_BACKLOG)  # noqa: S104 - a pod's server is for its network
+    except OSError as error:
+        raise ContainerFailure(
+            FailureCode.INTERNAL, f"cannot listen on {address or 'any address'}, port {port}: {error}"
+        ) from error

@@ -1,0 +1,63 @@
+"""Sampling: greedy, seeded, within the nucleus, distributed as the softmax says."""
+
+import numpy as np
+import pytest
+
+from neuron_runtime.serving.sampling import Sampler, SamplingParameters, nucleus
+
+
+def _logits(*probabilities: float) -> np.ndarray:
+    return np.log(np.array(probabilities, dtype=np.float32))
+
+
+def test_greedy_takes_the_maximum_and_the_first_of_equal_ones() -> None:
+    sampler = Sampler(SamplingParameters(temperature=0.0))
+    assert sampler.sample(np.array([0.0, 3.0, 3.0, 1.0], dtype=np.float32)) == 1
+
+
+def test_equal_seeds_draw_equal_tokens_and_others_do_not() -> None:
+    logits = np.zeros(1000, dtype=np.float32)
+
+    def draw(seed: int) -> list[int]:
+        sampler = Sampler(SamplingParameters(seed=seed))
+        return [sampler.sample(logits) for _ in range(20)]
+
+    assert draw(7) == draw(7)
+    assert draw(7) != draw(8)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**64 + 3, 0])
+def test_any_integer_is_a_seed(seed: int) -> None:
+    assert Sampler(SamplingParameters(seed=seed)).sample(_logits(1.0)) == 0
+
+
+def test_frequencies_follow_the_softmax_at_the_temperature() -> None:
+    sampler = Sampler(SamplingParameters(temperature=0.5, seed=1))
+    drawn = np.bincount([sampler.sample(_logits(0.5, 0.3, 0.2)) for _ in range(20_000)], minlength=3) / 20_000
+    expected = np.array([0.25, 0.09, 0.04]) / 0.38
+    assert np.allclose(drawn, expected, atol=0.015)
+
+
+def test_tokens_outside_of_the_nucleus_are_never_drawn() -> None:
+    sampler = Sampler(SamplingParameters(top_p=0.6, seed=1))
+    assert {sampler.sample(_logits(0.1, 0.4, 0.15, 0.35)) for _ in range(500)} == {1, 3}
+
+
+def test_nucleus_is_that_of_a_full_sort() -> None:
+    random = np.random.default_rng(3)
+    for top_p in (0.01, 0.3, 0.9, 0.999):
+        probabilities = random.dirichlet(np.full(2000, 0.05))
+        order = np.argsort(-probabilities, kind="stable")
+        size = int(np.searchsorted(np.cumsum(probabilities[order]), top_p)) + 1
+        assert nucleus(probabilities, top_p).tolist() == order[:size].tolist()
+
+
+def test_nucleus_of_equal_probabilities_is_not_empty() -> None:
+    assert len(nucleus(np.full(4, 0.25), 0.999999)) == 4
+    assert len(nucleus(np.full(4, 0.25), 0.0001)) == 1
+
+
+def test_a_tiny_temperature_does_not_overflow() -> None:
+    sampler = Sampler(SamplingParameters(temperature=1e-6, seed=1))
+    with np.errstate(over="raise", invalid="raise"):
+        assert sampler.sample(np.array([-1e4, 1e4, 9.9e3], dtype=np.float32)) == 1
