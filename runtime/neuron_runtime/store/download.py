@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,7 +96,8 @@ def _stream(client: "S3Client", bucket: str, item: Download, start: int, stop: i
     position = start
     descriptor = os.open(item.partial, os.O_WRONLY)
     try:
-        with answer["Body"] as body:
+        # Not `with answer["Body"]`: that enters urllib3's stream below, whose errors botocore has not translated.
+        with closing(answer["Body"]) as body:
             # An endpoint that ignores ranges would send more than was asked for: the bound is ours.
             # (The stub takes readinto's buffer for a file.)
             while position < stop and (size := body.readinto(buffer[: stop - position])):  # type: ignore[arg-type]

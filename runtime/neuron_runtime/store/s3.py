@@ -112,6 +112,10 @@ class Store:
         self._fetch(self._location.source_prefix(digest), manifest.files, folder, report, wanted)
         return manifest
 
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
     def _read(self, prefix: str, kind: type[M]) -> M | None:
         key = prefix + MANIFEST
         try:

@@ -1,0 +1,305 @@
+"""The store against a real S3 API: what is put comes back verified, and every kind of damage has its name."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import boto3
+import pytest
+
+from neuron_runtime.contract.artifact import ArtifactManifest
+from neuron_runtime.contract.digests import digest_of
+from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
+from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target
+from neuron_runtime.contract.source import SourceManifest
+from neuron_runtime.contract.store import MANIFEST, StoreLocation
+from neuron_runtime.store import Store, describe_files, open_store
+from support.breaking_proxy import breaking_proxy
+from support.object_store import CREDENTIALS, free_port, object_store
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+# Longer than one range, so that a file arrives in several.
+_LARGE = 40 * 1024 * 1024
+_LOCATION = StoreLocation(bucket="artifacts", prefix="team", domain="ns/test")
+
+
+def _quiet(_done: int, _total: int) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with object_store(tmp_path_factory.mktemp("s3")) as endpoint:
+        client = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        client.create_bucket(Bucket=_LOCATION.bucket)
+        client.close()
+        yield endpoint
+
+
+@pytest.fixture
+def environment(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL_S3": endpoint}.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def s3(environment: None) -> Iterator[S3Client]:
+    client = boto3.client("s3")
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def location(request: pytest.FixtureRequest) -> StoreLocation:
+    """A place of the test's own, as the digests of all tests are the same."""
+    return _LOCATION.model_copy(update={"domain": f"ns/{request.node.name[:60]}"})
+
+
+@pytest.fixture
+def store(environment: None, location: StoreLocation) -> Iterator[Store]:
+    store = open_store(location)
+    yield store
+    store.close()
+
+
+def _request(**changes: object) -> CompileRequest:
+    request = CompileRequest(
+        engine=Engine.CPU,
+        toolchain={"torch": "2.13.0"},
+        source_digest=digest_of("source"),
+        shapes=Shapes(max_model_length=512, max_batch_size=4, context_lengths=(64,), token_generation_batches=(1,)),
+        dtype=DType.FLOAT32,
+        target=Target.CPU,
+    )
+    return request.model_copy(update=changes)
+
+
+def _artifact(folder: Path, content: bytes = b"", seconds: float = 1.0) -> ArtifactManifest:
+    (folder / "graphs").mkdir(parents=True)
+    (folder / "weights.safetensors").write_bytes(content or os.urandom(_LARGE))
+    (folder / "graphs" / "decode.pt2").write_bytes(b"graph")
+    (folder / "empty").write_bytes(b"")
+    request = _request()
+    return ArtifactManifest(
+        digest=request.digest,
+        request=request,
+        source_commit="abc",
+        graphs=(),
+        files=describe_files(folder),
+        tools={"torch": "2.13.0"},
+        timings={"compile": seconds},
+        created_at="2026-01-01T00:00:00Z",
+    )
+
+
+def _key(location: StoreLocation, manifest: ArtifactManifest, path: str) -> str:
+    file = next(file for file in manifest.files if file.path == path)
+    return location.file_key(location.artifact_prefix(manifest.digest), file)
+
+
+def _failure(caught: pytest.ExceptionInfo[ContainerFailure]) -> tuple[FailureCode, str]:
+    return caught.value.code, caught.value.message
+
+
+def test_round_trip(store: Store, tmp_path: Path) -> None:
+    manifest = _artifact(tmp_path / "made")
+    assert store.read_artifact_manifest(manifest.digest) is None
+    assert store.put_artifact(manifest, tmp_path / "made", _quiet)
+    reports: list[tuple[int, int]] = []
+    fetched = store.fetch_artifact(manifest.digest, tmp_path / "got", lambda done, total: reports.append((done, total)))
+    assert fetched == manifest
+    assert describe_files(tmp_path / "got") == manifest.files
+    done = [step for step, _ in reports]
+    assert done == sorted(done)
+    assert reports[-1] == (manifest.size_bytes, manifest.size_bytes)
+
+
+def test_source_round_trip_of_chosen_files(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "config.json").write_text("{}")
+    (tmp_path / "made" / "model.safetensors").write_bytes(b"weights")
+    manifest = SourceManifest(
+        digest=digest_of("source"), repo="a/b", commit="c", files=describe_files(tmp_path / "made")
+    )
+    assert store.put_source(manifest, tmp_path / "made", _quiet)
+    assert not store.put_source(manifest, tmp_path / "made", _quiet)
+    store.fetch_source(manifest.digest, tmp_path / "got", _quiet, wanted=lambda path: path.endswith(".json"))
+    assert [file.name for file in (tmp_path / "got").iterdir()] == ["config.json"]
+
+
+def test_what_is_there_and_right_is_not_fetched_again(
+    store: Store, s3: S3Client, location: StoreLocation, tmp_path: Path
+) -> None:
+    manifest = _artifact(tmp_path / "made", b"weights")
+    store.put_artifact(manifest, tmp_path / "made", _quiet)
+    store.fetch_artifact(manifest.digest, tmp_path / "got", _quiet)
+    (tmp_path / "got" / "graphs" / "decode.pt2").write_bytes(b"grapX")
+    # Only the file that is wrong here is asked for: the other one is gone from the bucket, and not missed.
+    s3.delete_object(Bucket=location.bucket, Key=_key(location, manifest, "weights.safetensors"))
+    store.fetch_artifact(manifest.digest, tmp_path / "got", _quiet)
+    assert describe_files(tmp_path / "got") == manifest.files
+
+
+def test_missing_manifest(store: Store, location: StoreLocation, tmp_path: Path) -> None:
+    digest = _request(flags=("other",)).digest
+    with pytest.raises(ContainerFailure) as caught:
+        store.fetch_artifact(digest, tmp_path, _quiet)
+    code, message = _failure(caught)
+    assert code is FailureCode.ARTIFACT_MISSING
+    assert location.uri(location.artifact_prefix(digest) + MANIFEST) in message
+
+
+@pytest.mark.parametrize(
+    ("content", "finding"),
+    [(b"weightS", "SHA-256"), (b"weigh", "bytes"), (b"", "shorter than 7 bytes"), (None, "does not exist")],
+)
+def test_damaged_file_is_named_and_never_appears(
+    store: Store, s3: S3Client, location: StoreLocation, tmp_path: Path, content: bytes | None, finding: str
+) -> None:
+    manifest = _artifact(tmp_path / "made", b"weights")
+    store.put_artifact(manifest, tmp_path / "made", _quiet)
+    key = _key(location, manifest, "weights.safetensors")
+    if content is None:
+        s3.delete_object(Bucket=location.bucket, Key=key)
+    else:
+        s3.put_object(Bucket=location.bucket, Key=key, Body=content)
+    with pytest.raises(ContainerFailure) as caught:
+        store.fetch_artifact(manifest.digest, tmp_path / "got", _quiet)
+    code, message = _failure(caught)
+    assert code is FailureCode.ARTIFACT_DAMAGED
+    assert "weights.safetensors" in message and finding in message
+    assert not (tmp_path / "got" / "weights.safetensors").exists()
+
+
+def test_damage_says_what_was_expected_and_found(
+    store: Store, s3: S3Client, location: StoreLocation, tmp_path: Path
+) -> None:
+    manifest = _artifact(tmp_path / "made", b"weights")
+    store.put_artifact(manifest, tmp_path / "made", _quiet)
+    s3.put_object(Bucket=location.bucket, Key=_key(location, manifest, "weights.safetensors"), Body=b"WEIGHTS")
+    with pytest.raises(ContainerFailure) as caught:
+        store.fetch_artifact(manifest.digest, tmp_path / "got", _quiet)
+    (tmp_path / "other").write_bytes(b"WEIGHTS")
+    found = describe_files(tmp_path, ["other"])[0].sha256
+    expected = next(file.sha256 for file in manifest.files if file.path == "weights.safetensors")
+    assert found in caught.value.message and expected in caught.value.message
+
+
+def test_the_second_writer_loses_and_damages_nothing(store: Store, tmp_path: Path) -> None:
+    first, second = _artifact(tmp_path / "a", b"first's"), _artifact(tmp_path / "b", b"second's", seconds=2.0)
+    with ThreadPoolExecutor() as pool:
+        won = list(
+            pool.map(
+                lambda item: store.put_artifact(item[0], item[1], _quiet),
+                [(first, tmp_path / "a"), (second, tmp_path / "b")],
+            )
+        )
+    assert sorted(won) == [False, True]
+    assert store.fetch_artifact(first.digest, tmp_path / "got", _quiet) == (first if won[0] else second)
+
+
+def test_a_commit_refused_because_it_was_ours_is_a_success(
+    store: Store, s3: S3Client, location: StoreLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = _artifact(tmp_path / "made", b"weights")
+    upload = Store._upload
+
+    def upload_and_commit(self: Store, *arguments: object) -> None:
+        # As when S3 took the manifest, its answer was lost, and the request is sent again.
+        upload(self, *arguments)  # type: ignore[arg-type]
+        key = location.artifact_prefix(manifest.digest) + MANIFEST
+        s3.put_object(Bucket=location.bucket, Key=key, Body=manifest.to_json().encode())
+
+    monkeypatch.setattr(Store, "_upload", upload_and_commit)
+    assert store.put_artifact(manifest, tmp_path / "made", _quiet)
+
+
+@pytest.mark.parametrize("path", ["../outside", "/etc/outside", "a/../../outside", ".."])
+def test_paths_cannot_leave_the_folder(
+    store: Store, s3: S3Client, location: StoreLocation, tmp_path: Path, path: str
+) -> None:
+    manifest = _artifact(tmp_path / "made", b"weights")
+    document = manifest.to_document()
+    document["files"][0]["path"] = path
+    key = location.artifact_prefix(manifest.digest) + MANIFEST
+    s3.put_object(Bucket=location.bucket, Key=key, Body=json.dumps(document).encode())
+    with pytest.raises(ContainerFailure, match="not a relative path") as caught:
+        store.fetch_artifact(manifest.digest, tmp_path / "got", _quiet)
+    assert caught.value.code is FailureCode.ARTIFACT_DAMAGED
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"{", FailureCode.ARTIFACT_DAMAGED),
+        (b'{"digest": "x"}', FailureCode.ARTIFACT_DAMAGED),
+        (b'{"contractVersion": 2}', FailureCode.ARTIFACT_INCOMPATIBLE),
+    ],
+)
+def test_a_manifest_that_cannot_be_read(
+    store: Store, s3: S3Client, location: StoreLocation, body: bytes, code: FailureCode
+) -> None:
+    digest = _request().digest
+    s3.put_object(Bucket=location.bucket, Key=location.artifact_prefix(digest) + MANIFEST, Body=body)
+    with pytest.raises(ContainerFailure) as caught:
+        store.read_artifact_manifest(digest)
+    assert caught.value.code is code
+
+
+def test_a_manifest_of_something_else_is_damage(
+    store: Store, s3: S3Client, location: StoreLocation, tmp_path: Path
+) -> None:
+    manifest = _artifact(tmp_path / "made", b"weights")
+    asked = _request(flags=("other",)).digest
+    key = location.artifact_prefix(asked) + MANIFEST
+    s3.put_object(Bucket=location.bucket, Key=key, Body=manifest.to_json().encode())
+    with pytest.raises(ContainerFailure, match=manifest.digest) as caught:
+        store.read_artifact_manifest(asked)
+    assert caught.value.code is FailureCode.ARTIFACT_DAMAGED
+
+
+def test_a_bucket_that_does_not_exist(environment: None) -> None:
+    store = open_store(StoreLocation(bucket="no-such-bucket", domain="shared"))
+    with pytest.raises(ContainerFailure, match="no-such-bucket") as caught:
+        store.read_artifact_manifest(_request().digest)
+    assert caught.value.code is FailureCode.STORE_BUCKET_NOT_FOUND
+    store.close()
+
+
+def test_a_store_that_does_not_answer(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{free_port()}")
+    store = open_store(_LOCATION)
+    with pytest.raises(ContainerFailure, match="cannot be reached") as caught:
+        store.read_artifact_manifest(_request().digest)
+    assert caught.value.code is FailureCode.STORE_UNREACHABLE
+    store.close()
+
+
+def test_answers_that_break_off_are_fetched_again(
+    endpoint: str, store: Store, location: StoreLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = _artifact(tmp_path / "made")
+    store.put_artifact(manifest, tmp_path / "made", _quiet)
+    with breaking_proxy(int(endpoint.rsplit(":", 1)[1])) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.port}")
+        behind = open_store(location)
+        proxy.after, proxy.breaks = 3_000_000, 3
+        reports: list[int] = []
+        behind.fetch_artifact(manifest.digest, tmp_path / "got", lambda done, _total: reports.append(done))
+        behind.close()
+        assert proxy.broken == 3
+    assert describe_files(tmp_path / "got") == manifest.files
+    assert reports[-1] == manifest.size_bytes

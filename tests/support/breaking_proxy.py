@@ -1,0 +1,73 @@
+"""A TCP proxy that breaks off chosen answers, as networks do."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+class BreakingProxy:
+    """Forwards connections to an upstream; each of the next `breaks` answers longer than `after` bytes is cut there."""
+
+    def __init__(self, upstream: int) -> None:
+        self._upstream = upstream
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+        self._connections: list[threading.Thread] = []
+        self.breaks = 0
+        self.after = 0
+        self.broken = 0
+
+    def serve(self) -> None:
+        """Accept until closed."""
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            thread = threading.Thread(target=self._connect, args=(client,))
+            self._connections.append(thread)
+            thread.start()
+
+    def close(self) -> None:
+        """Stop accepting; the connections must have been ended by their clients."""
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._server.close()
+        for thread in self._connections:
+            thread.join()
+
+    def _connect(self, client: socket.socket) -> None:
+        with client, socket.create_connection(("127.0.0.1", self._upstream)) as upstream:
+            requests = threading.Thread(target=self._forward, args=(client, upstream, False))
+            requests.start()
+            self._forward(upstream, client, True)
+            requests.join()
+
+    def _forward(self, source: socket.socket, target: socket.socket, answers: bool) -> None:
+        passed = 0
+        with suppress(OSError):
+            while data := source.recv(65536):
+                passed += len(data)
+                if answers and self.breaks > 0 and passed > self.after:
+                    self.breaks -= 1
+                    self.broken += 1
+                    break
+                target.sendall(data)
+        for end in (source, target):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def breaking_proxy(upstream: int) -> Iterator[BreakingProxy]:
+    """Run a proxy before a port of loopback."""
+    proxy = BreakingProxy(upstream)
+    thread = threading.Thread(target=proxy.serve, daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        proxy.close()
+        thread.join(5)

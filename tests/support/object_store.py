@@ -1,0 +1,56 @@
+"""A real S3 API for tests: the AWS stand-in as a process of its own, empty, on a free port."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 30) -> None:
+    """Wait until a process listens."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise AssertionError(f"{process.args!r} ended with {process.returncode}")
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"{process.args!r} does not listen on {port} after {seconds} s")
+
+
+@contextmanager
+def object_store(folder: Path) -> Iterator[str]:
+    """Run the stand-in; yields its endpoint."""
+    port = free_port()
+    environment = {
+        **os.environ,
+        "GATEWAY_PORT": str(port),
+        "SERVICES": "s3",
+        "IOT_MTLS_ENABLED": "false",
+        "SFTP_ENABLED": "false",
+    }
+    command = [str(Path(sys.executable).with_name("ministack"))]
+    with (folder / "ministack.log").open("wb") as log:
+        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            wait_for_port(port, process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(10)
