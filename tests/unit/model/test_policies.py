@@ -1,0 +1,148 @@
+"""Who compiles, whether a failed compile is tried again, and when progress is worth a write."""
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neuron_operator.api.objects import Key
+from neuron_operator.diagnosis.catalogue import POD_LOST, TIMED_OUT, UNKNOWN
+from neuron_operator.diagnosis.containers import Diagnosis
+from neuron_operator.model.policies import (
+    Claim,
+    GiveUp,
+    RetryLater,
+    RetryNow,
+    ShownProgress,
+    holder,
+    progress_to_show,
+    retry,
+)
+from neuron_runtime.contract.outcome import FailureCode
+from neuron_runtime.contract.progress import Progress, Stage
+from support.models import NOW, NOW_TEXT
+
+
+def claim(name: str, created: str = "2026-01-01T11:00:00Z", **fields: bool) -> Claim:
+    given_fields = {"wanted": True, "has_live_job": False, "gave_up": False, "failed_for_own_reason": False} | fields
+    return Claim(key=Key("ml", name), created_at=created, uid=f"uid-{name}", **given_fields)
+
+
+OLD = "2026-01-01T09:00:00Z"
+
+HOLDERS = {
+    "nobody": ([], None),
+    "the oldest": ([claim("young"), claim("old", OLD)], "old"),
+    "equal age: by UID": ([claim("b"), claim("a")], "a"),
+    "a live Job beats age": ([claim("old", OLD), claim("young", has_live_job=True)], "young"),
+    "a live Job of a model that wants something else by now": (
+        [claim("old", OLD), claim("moved-on", wanted=False, has_live_job=True)],
+        "moved-on",
+    ),
+    "who does not want it does not start": ([claim("old", OLD, wanted=False), claim("young")], "young"),
+    "a failure of one's own passes the flight on": (
+        [claim("old", OLD, gave_up=True, failed_for_own_reason=True), claim("young")],
+        "young",
+    ),
+    "a failure of the inputs does not": ([claim("old", OLD, gave_up=True), claim("young")], "old"),
+    "nobody may": ([claim("a", failed_for_own_reason=True), claim("b", wanted=False)], None),
+}
+
+
+@pytest.mark.parametrize("case", HOLDERS)
+def test_holder(case: str) -> None:
+    claims, expected = HOLDERS[case]
+    found = holder(claims)
+    assert (found.key.name if found is not None else None) == expected
+
+
+@given(st.permutations([claim(name, age) for name, age in zip("abcd", [OLD, OLD, NOW_TEXT, NOW_TEXT], strict=True)]))
+def test_all_models_compute_the_same_holder(claims: list[Claim]) -> None:
+    found = holder(claims)
+    assert found is not None
+    assert found.key.name == "a"
+
+
+def failure(code: str, seconds_ago: float | None = 0.0) -> Diagnosis:
+    if seconds_ago is None:
+        return Diagnosis(code, "It broke")
+    moment = NOW - timedelta(seconds=seconds_ago)
+    return Diagnosis(code, "It broke", time=moment.isoformat().replace("+00:00", "Z"))
+
+
+TRANSIENT, OWN = FailureCode.SOURCE_UNREACHABLE.value, FailureCode.STORE_ACCESS_DENIED.value
+
+RETRIES = {
+    "first failure waits": (failure(UNKNOWN), 1, 0, 3, RetryLater(10)),
+    "part of the pause is over": (failure(UNKNOWN, 4), 1, 0, 3, RetryLater(6)),
+    "the pause is over": (failure(UNKNOWN, 10), 1, 0, 3, RetryNow(1)),
+    "pauses double": (failure(UNKNOWN), 2, 1, 3, RetryLater(20)),
+    "attempts are used up": (failure(UNKNOWN, 10**6), 3, 2, 3, GiveUp()),
+    "one attempt allowed": (failure(UNKNOWN, 10**6), 1, 0, 1, GiveUp()),
+    "transient failures use up nothing": (failure(TRANSIENT, 10**6), 9, 2, 3, RetryNow(2)),
+    "a lost pod uses up nothing": (failure(POD_LOST, 10**6), 3, 0, 1, RetryNow(0)),
+    "pauses end at five minutes": (failure(TRANSIENT), 40, 0, 3, RetryLater(300)),
+    "months of transient failures": (failure(TRANSIENT), 100_000, 0, 3, RetryLater(300)),
+    "the inputs' own fault": (failure(FailureCode.UNSUPPORTED_MODEL.value, 10**6), 1, 0, 3, GiveUp()),
+    "timed out": (failure(TIMED_OUT, 10**6), 1, 0, 3, GiveUp()),
+    "out of memory": (failure(FailureCode.OUT_OF_MEMORY.value, 10**6), 1, 0, 3, GiveUp()),
+    "credentials": (failure(OWN, 10**6), 1, 0, 3, GiveUp()),
+    "nobody knows when": (failure(UNKNOWN, None), 1, 0, 3, RetryNow(1)),
+}
+
+
+@pytest.mark.parametrize("case", RETRIES)
+def test_retry(case: str) -> None:
+    diagnosis, attempt, failures, maximum, expected = RETRIES[case]
+    found = retry(diagnosis, attempt=attempt, failures_before=failures, max_attempts=maximum, now=NOW)
+    assert found == expected
+
+
+SHOWN = ShownProgress(Progress(stage=Stage.FETCHING, done=20, total=100), NOW)
+MINUTE = timedelta(seconds=60)
+
+PROGRESS = {
+    "no news": (SHOWN, None, MINUTE, SHOWN),
+    "no news at all": (None, None, MINUTE, None),
+    "the first": (None, SHOWN.progress, timedelta(), SHOWN),
+    "a new stage at once": (SHOWN, Progress(stage=Stage.COMPILING), timedelta(seconds=1), None),
+    "too soon": (SHOWN, Progress(stage=Stage.FETCHING, done=90, total=100), timedelta(seconds=59), SHOWN),
+    "too little": (SHOWN, Progress(stage=Stage.FETCHING, done=29, total=100), MINUTE, SHOWN),
+    "enough of both": (SHOWN, Progress(stage=Stage.FETCHING, done=30, total=100), MINUTE, None),
+    "backwards": (SHOWN, Progress(stage=Stage.FETCHING, done=1, total=100), MINUTE, SHOWN),
+}
+
+
+@pytest.mark.parametrize("case", PROGRESS)
+def test_progress_to_show(case: str) -> None:
+    shown, current, later, expected = PROGRESS[case]
+    found = progress_to_show(shown, current, NOW + later)
+    if expected is None and current is not None:
+        expected = ShownProgress(current, NOW + later)
+    assert found == expected
+
+
+@given(st.lists(st.integers(0, 100), min_size=1, max_size=200), st.integers(1, 30))
+def test_progress_is_written_at_most_once_a_minute_and_stage(percents: list[int], seconds: int) -> None:
+    shown: ShownProgress | None = None
+    writes = []
+    for step, percent in enumerate(percents):
+        now = NOW + timedelta(seconds=step * seconds)
+        following = progress_to_show(shown, compiling(percent), now)
+        if following != shown:
+            writes.append(now)
+        shown = following
+    assert all(later - earlier >= MINUTE for earlier, later in pairwise(writes))
+
+
+def compiling(percent: int) -> Progress:
+    return Progress(stage=Stage.COMPILING, done=percent, total=100)
+
+
+def test_a_claim_that_gave_up_still_holds_when_it_alone_wants_it() -> None:
+    only = claim("only", gave_up=True)
+    assert holder([only]) == only
+    assert holder([replace(only, failed_for_own_reason=True)]) is None

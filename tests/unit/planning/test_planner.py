@@ -1,0 +1,144 @@
+"""What is planned for a model: shapes, memory, and when the answer is no."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from neuron_operator.planning.model_facts import ModelFacts, UnsupportedModel, model_facts
+from neuron_operator.planning.planner import DoesNotFit, Plan, Wishes, plan
+from neuron_runtime.contract.request import DType, Engine, Target
+
+# config.json of HuggingFaceTB/SmolLM2-135M-Instruct, as far as it is read.
+SMOLLM2: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "max_position_embeddings": 8192,
+    "num_attention_heads": 9,
+    "num_hidden_layers": 30,
+    "num_key_value_heads": 3,
+    "tie_word_embeddings": True,
+    "torch_dtype": "bfloat16",
+    "vocab_size": 49152,
+}
+LLAMA_3_1_8B: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "max_position_embeddings": 131072,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "vocab_size": 128256,
+}
+
+
+def planned(config: dict[str, Any] = SMOLLM2, length: int | None = None, slots: int = 4) -> Plan:
+    return plan(model_facts(config), Wishes(length, slots, DType.FLOAT32))
+
+
+def test_parameters_of_published_models() -> None:
+    assert model_facts(SMOLLM2).parameters == 134_515_008
+    assert model_facts(SMOLLM2 | {"tie_word_embeddings": False}).parameters == 134_515_008 + 576 * 49152
+    assert model_facts(LLAMA_3_1_8B).parameters == 8_030_261_248
+
+
+def test_the_plan_of_smollm2() -> None:
+    found = planned()
+    assert (found.engine, found.target, found.dtype) == (Engine.CPU, Target.CPU, DType.FLOAT32)
+    assert found.shapes.max_model_length == 512
+    assert found.shapes.context_lengths == (64,)
+    assert found.shapes.token_generation_batches == (1,)
+    assert found.memory.weights == 4 * 134_515_008
+    # Keys and values, layers, sequences, tokens, heads, head size, bytes.
+    assert found.memory.kv_cache == 2 * 30 * 4 * 512 * 3 * 64 * 4
+    assert found.memory.total == found.memory.weights + found.memory.kv_cache + found.memory.workspace
+    assert found.compile_memory > 2 * found.memory.weights
+    assert "135M parameters" in found.explanation
+
+
+def test_a_short_model_is_planned_at_its_own_length() -> None:
+    found = planned(SMOLLM2 | {"max_position_embeddings": 32})
+    assert found.shapes.max_model_length == 32
+    assert found.shapes.context_lengths == (32,)
+
+
+def test_a_length_beyond_the_model_names_field_and_limit() -> None:
+    with pytest.raises(DoesNotFit, match=r"shapes\.maxModelLength to 8192 or less"):
+        planned(length=8193)
+    assert planned(length=8192).shapes.max_model_length == 8192
+
+
+def test_a_boundless_model_is_refused_before_its_size_reaches_a_status() -> None:
+    huge = SMOLLM2 | {"hidden_size": 10**9, "intermediate_size": 10**9, "num_hidden_layers": 10**9}
+    with pytest.raises(DoesNotFit, match=r"model\.huggingFace\.repo"):
+        planned(huge)
+
+
+UNSUPPORTED: dict[str, dict[str, Any]] = {
+    "another architecture": {"architectures": ["BertModel"]},
+    "no architecture": {"architectures": []},
+    "architectures of another type": {"architectures": {"0": "LlamaForCausalLM"}},
+    "a missing number": {"hidden_size": None},
+    "text": {"num_hidden_layers": "30"},
+    "true": {"vocab_size": True},
+    "zero": {"num_attention_heads": 0},
+    "negative": {"intermediate_size": -1},
+    "a fraction": {"max_position_embeddings": 0.5},
+    "more heads than width": {"num_attention_heads": 1000},
+}
+
+
+@pytest.mark.parametrize("case", UNSUPPORTED)
+def test_a_configuration_that_cannot_be_used_names_its_field(case: str) -> None:
+    ((field, _),) = UNSUPPORTED[case].items()
+    named = {"architectures": "architecture", "num_attention_heads": "head"}.get(field, field)
+    with pytest.raises(UnsupportedModel, match=named):
+        model_facts(SMOLLM2 | UNSUPPORTED[case])
+
+
+def test_defaults_of_the_configuration() -> None:
+    found = model_facts({key: value for key, value in SMOLLM2.items() if key != "num_key_value_heads"})
+    assert found.kv_heads == 9
+    assert model_facts(SMOLLM2 | {"head_dim": 128}).head_dim == 128
+    assert found.head_dim == 64
+
+
+FACTS = st.builds(
+    ModelFacts,
+    architecture=st.just("LlamaForCausalLM"),
+    hidden_size=st.integers(1, 8192),
+    intermediate_size=st.integers(1, 32768),
+    layers=st.integers(1, 128),
+    heads=st.integers(1, 128),
+    kv_heads=st.integers(1, 128),
+    head_dim=st.integers(1, 256),
+    vocabulary=st.integers(1, 300_000),
+    max_position=st.integers(2048, 1_048_576),
+    tied_embeddings=st.booleans(),
+)
+
+
+@given(facts=FACTS, lengths=st.tuples(st.integers(16, 2048), st.integers(16, 2048)), slots=st.integers(1, 256))
+def test_a_longer_context_needs_no_less_memory(facts: ModelFacts, lengths: tuple[int, int], slots: int) -> None:
+    shorter, longer = (plan(facts, Wishes(length, slots, DType.FLOAT32)).memory for length in sorted(lengths))
+    assert longer.total >= shorter.total
+    assert longer.weights == shorter.weights
+
+
+@given(facts=FACTS, slots=st.tuples(st.integers(1, 256), st.integers(1, 256)))
+def test_memory_of_the_cache_is_in_proportion_to_the_slots(facts: ModelFacts, slots: tuple[int, int]) -> None:
+    few, many = (plan(facts, Wishes(512, count, DType.FLOAT32)).memory.kv_cache for count in slots)
+    assert few * slots[1] == many * slots[0]
+
+
+@given(facts=FACTS, length=st.none() | st.integers(16, 2048), slots=st.integers(1, 256))
+def test_a_plan_is_whole(facts: ModelFacts, length: int | None, slots: int) -> None:
+    found = plan(facts, Wishes(length, slots, DType.FLOAT32))
+    assert found.shapes.max_model_length == (length or min(512, facts.max_position))
+    assert max(found.shapes.context_lengths) <= found.shapes.max_model_length
+    assert found.memory.total < 2**63
+    assert len(found.explanation) <= 1024
+    assert plan(facts, Wishes(length, slots, DType.FLOAT32)) == found
