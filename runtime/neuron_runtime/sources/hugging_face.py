@@ -19,7 +19,7 @@ from neuron_runtime.store.files import ByteCount, Report, contained, describe_fi
 
 from .content import GIT_BLOB, LFS_SHA256, is_intact
 
-_LISTING_ATTEMPTS = 4
+_LISTING_ATTEMPTS = 3
 _LISTING_TIMEOUT = 20.0
 
 

@@ -1,0 +1,179 @@
+"""Sources from a hub over real HTTP: what arrives is what was resolved, and every refusal has its name.
+
+Each fetch runs in a process of its own, since huggingface_hub reads `HF_ENDPOINT` when it is imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuron_localcluster.standins.repository import Repositories, Repository
+from neuron_runtime.contract.outcome import FailureCode
+from neuron_runtime.contract.source import SourceFile, SourceManifest, source_digest
+from support.object_store import free_port, wait_for_port
+
+_FETCH = """
+import json, sys
+from pathlib import Path
+from neuron_runtime.contract.launch import HuggingFaceOrigin
+from neuron_runtime.contract.outcome import ContainerFailure
+from neuron_runtime.sources import fetch
+repo, commit, digest, folder = sys.argv[1:]
+steps = []
+try:
+    origin = HuggingFaceOrigin(repo=repo, commit=commit)
+    manifest = fetch(origin, digest, Path(folder), lambda *step: steps.append(step))
+except ContainerFailure as failure:
+    print(json.dumps({"code": failure.code.value, "message": failure.message}))
+else:
+    print(json.dumps({"manifest": manifest.to_document(), "last": steps[-1], "modules": "torch" in sys.modules}))
+"""
+_NO_DIGEST = "sha256:" + 64 * "0"
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    """A small model on a hub, beside files that are not taken."""
+    folder = tmp_path / "hub" / "team" / "tiny"
+    (folder / "onnx").mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    (folder / "merges.txt").write_text("a b\n")
+    (folder / "model.safetensors").write_bytes(os.urandom(3_000_000))
+    (folder / "README.md").write_text("about")
+    (folder / "onnx" / "model.onnx").write_bytes(b"other")
+    found = Repositories(tmp_path / "hub").find("team", "tiny")
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def hub(repository: Repository, tmp_path: Path) -> Iterator[str]:
+    port = free_port()
+    command = [sys.executable, "-m", "neuron_localcluster.standins.hub", f"--root={tmp_path / 'hub'}", f"--port={port}"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_port(port, process)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _digest(repository: Repository) -> str:
+    return source_digest(
+        SourceFile(
+            path=file.path,
+            size=file.size,
+            content_id=f"lfs-sha256:{file.lfs.sha256}" if file.lfs else f"git-blob:{file.blob_id}",
+        )
+        for file in repository.files.values()
+    )
+
+
+def _fetch(endpoint: str, repo: str, commit: str, digest: str, folder: Path) -> dict[str, Any]:
+    # A home that cannot be written to, as in a pod with a read-only root file system.
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HOME": "/proc", "XDG_CACHE_HOME": "/proc"}
+    environment.pop("HF_HOME", None)
+    command = [sys.executable, "-c", _FETCH, repo, commit, digest, str(folder)]
+    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert finished.returncode == 0, finished.stderr
+    answer: dict[str, Any] = json.loads(finished.stdout)
+    return answer
+
+
+def test_the_snapshot_arrives_and_is_described(hub: str, repository: Repository, tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    answer = _fetch(hub, "team/tiny", repository.commit, _digest(repository), folder)
+    manifest = SourceManifest.model_validate(answer["manifest"])
+    assert [file.path for file in manifest.files] == ["config.json", "merges.txt", "model.safetensors"]
+    assert (manifest.repo, manifest.commit, manifest.digest) == ("team/tiny", repository.commit, _digest(repository))
+    assert sorted(file.name for file in folder.iterdir()) == [file.path for file in manifest.files]
+    for file in manifest.files:
+        assert (folder / file.path).read_bytes() == (repository.folder / file.path).read_bytes()
+    total = sum(file.size for file in manifest.files)
+    assert answer["last"] == [total, total]
+    assert not answer["modules"]
+
+
+def test_files_that_are_wrong_are_fetched_again(hub: str, repository: Repository, tmp_path: Path) -> None:
+    folder = tmp_path / "source"
+    _fetch(hub, "team/tiny", repository.commit, _digest(repository), folder)
+    (folder / "config.json").write_text('{"model_type": "LLAMA"}')
+    kept = (folder / "model.safetensors").stat().st_mtime_ns
+    answer = _fetch(hub, "team/tiny", repository.commit, _digest(repository), folder)
+    assert "manifest" in answer
+    assert (folder / "config.json").read_text() == '{"model_type": "llama"}'
+    assert (folder / "model.safetensors").stat().st_mtime_ns == kept
+
+
+def test_another_digest_than_resolved(hub: str, repository: Repository, tmp_path: Path) -> None:
+    answer = _fetch(hub, "team/tiny", repository.commit, _NO_DIGEST, tmp_path / "source")
+    assert answer["code"] == FailureCode.SOURCE_CHANGED.value
+    assert f"team/tiny@{repository.commit}" in answer["message"]
+    assert _digest(repository) in answer["message"]
+
+
+@pytest.mark.parametrize("path", ["model.safetensors", "config.json"])
+def test_content_that_is_not_what_the_hub_listed(hub: str, repository: Repository, tmp_path: Path, path: str) -> None:
+    file = repository.folder / path
+    before = file.stat()
+    changed = bytearray(file.read_bytes())
+    changed[3] ^= 1
+    file.write_bytes(changed)
+    # The stand-in knows the file's hashes by its size and time, so it goes on to list the old ones.
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    answer = _fetch(hub, "team/tiny", repository.commit, _digest(repository), tmp_path / "source")
+    assert answer["code"] == FailureCode.SOURCE_CHANGED.value
+    assert path in answer["message"]
+    assert not (tmp_path / "source" / path).exists()
+
+
+@pytest.mark.parametrize(("repo", "known_commit"), [("team/none", True), ("team/tiny", False)])
+def test_what_does_not_exist(hub: str, repository: Repository, tmp_path: Path, repo: str, known_commit: bool) -> None:
+    commit = repository.commit if known_commit else 40 * "0"
+    answer = _fetch(hub, repo, commit, _NO_DIGEST, tmp_path / "source")
+    assert answer["code"] == FailureCode.SOURCE_NOT_FOUND.value
+    assert f"{repo}@{commit}" in answer["message"]
+
+
+def test_a_hub_that_does_not_answer(tmp_path: Path) -> None:
+    endpoint = f"http://127.0.0.1:{free_port()}"
+    answer = _fetch(endpoint, "team/tiny", 40 * "0", _NO_DIGEST, tmp_path / "source")
+    assert answer["code"] == FailureCode.SOURCE_UNREACHABLE.value
+    assert endpoint in answer["message"]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "code"),
+    [
+        (403, "GatedRepo", FailureCode.SOURCE_ACCESS_DENIED),
+        (403, "", FailureCode.SOURCE_ACCESS_DENIED),
+        (503, "", FailureCode.SOURCE_UNREACHABLE),
+    ],
+)
+def test_refusals(tmp_path: Path, status: int, reason: str, code: FailureCode) -> None:
+    class Refusing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("X-Error-Code", reason)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
+        threading.Thread(target=server.serve_forever).start()
+        answer = _fetch(f"http://127.0.0.1:{server.server_port}", "a/b", 40 * "0", _NO_DIGEST, tmp_path / "source")
+        server.shutdown()
+    assert answer["code"] == code.value
