@@ -11,11 +11,11 @@ _FIRST, _LAST = 20000, 32000
 
 
 def is_free(port: int) -> bool:
-    """Whether 127.0.0.1 can be listened on at that port now."""
+    """Whether every loopback address can be listened on at that port now; the hub's stand-in uses two of them."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind(("", port))
         except OSError:
             return False
     return True
