@@ -11,7 +11,8 @@ from neuron_runtime.contract.outcome import TerminationMessage
 
 from .catalogue import CATALOGUE, OUT_OF_MEMORY, UNKNOWN, Entry, RetryClass
 
-_LOG_TAIL_LIMIT = 2048
+# Less than the schema allows: the whole status has to stay below 8 KiB.
+_LOG_TAIL_LIMIT = 1800
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from neuron_operator.api.conditions import Condition, ConditionType, Reason, set_conditions
+from neuron_operator.api.fields import shortened
 from neuron_operator.api.objects import Manifest
 from neuron_operator.api.status import Phase, RevisionsStatus, ServingStatus, Status
 from neuron_operator.api.v1alpha1 import NeuronModel
@@ -14,6 +15,8 @@ from .scope import Scope
 from .serving_state import existing_replicas, ready_replicas
 from .steps import Continue, Fail, Step, Wait
 
+# The message of a step stands in up to four places, and the whole status has to stay small.
+_MESSAGE_LENGTH = 550
 # Until a phase has been reached, its condition is unknown for this reason.
 _NOT_REACHED = {
     ConditionType.SOURCE_RESOLVED: (Reason.RESOLVING, "The source is not resolved yet"),
@@ -154,4 +157,5 @@ def _serving(scope: Scope) -> ServingStatus | None:
 
 
 def _condition(kind: ConditionType, status: Any, reason: Reason, message: str, generation: int) -> Condition:
-    return Condition(type=kind, status=status, reason=reason, message=message, observed_generation=generation)
+    text = shortened(message, _MESSAGE_LENGTH)
+    return Condition(type=kind, status=status, reason=reason, message=text, observed_generation=generation)

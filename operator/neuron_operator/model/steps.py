@@ -37,7 +37,7 @@ class Fail:
 
 Step = Continue | Wait | Fail
 
-_CAUSE_LENGTH = 400
+_CAUSE_LENGTH = 240
 
 
 def as_cause(text: str) -> str:

@@ -64,7 +64,7 @@ async def _follow(scope: Scope, tools: Tools, job: CompileJob) -> Step:
     if job.pod_ip is None:
         trouble = pod_waiting_trouble(job.pod) if job.pod is not None else None
         if trouble is not None:
-            message = f"{trouble.message} (compile Job {job.name})"
+            message = f"{as_cause(trouble.message)} (compile Job {job.name})"
             return Wait(trouble.reason, message, waiting_for=WaitingFor(reason=trouble.reason.value, message=message))
         return Wait(Reason.JOB_PENDING, f"Compile Job {job.name} waits for its pod to run")
     shown = progress_to_show(tools.shown_progress.get(job.uid), await tools.progress.read(job.pod_ip), tools.clock())
