@@ -1,0 +1,100 @@
+"""The server's routes. Probes answer from the first moment; the API says 503 until the model is ready."""
+
+from typing import cast
+
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from .api_error import ApiError, internal, model_not_found, unavailable
+from .chat import answer_chat
+from .metrics import Metrics
+from .observed import Observed
+from .state import ServedModel, ServerState
+
+_RETRY_SECONDS = 5
+
+
+def build_app(state: ServerState, metrics: Metrics) -> Starlette:
+    """The ASGI application of one server."""
+    routes = _Routes(state, metrics)
+    return Starlette(
+        routes=[
+            Route("/healthz", routes.healthz),
+            Route("/readyz", routes.readyz),
+            Route("/metrics", routes.metrics),
+            Route("/v1/models", routes.models),
+            Route("/v1/models/{name:path}", routes.model),
+            Route("/v1/chat/completions", routes.chat_completions, methods=["POST"]),
+        ],
+        middleware=[Middleware(Observed, metrics=metrics)],
+        exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _unexpected},
+    )
+
+
+class _Routes:
+    def __init__(self, state: ServerState, metrics: Metrics) -> None:
+        self._state = state
+        self._metrics = metrics
+
+    async def healthz(self, _request: Request) -> Response:
+        healthy = self._state.healthy
+        return JSONResponse({"healthy": healthy, "phase": self._state.phase.value}, 200 if healthy else 503)
+
+    async def readyz(self, _request: Request) -> Response:
+        document = self._state.document()
+        return JSONResponse(document, 200 if document["ready"] else 503)
+
+    async def metrics(self, _request: Request) -> Response:
+        self._metrics.ready.set(self._state.ready)
+        return Response(self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def models(self, _request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [_model_document(self._model())]})
+
+    async def model(self, request: Request) -> Response:
+        model, asked = self._model(), request.path_params["name"]
+        if asked != model.name:
+            raise model_not_found(asked, model.name)
+        return JSONResponse(_model_document(model))
+
+    async def chat_completions(self, request: Request) -> Response:
+        return await answer_chat(request, self._model())
+
+    def _model(self) -> ServedModel:
+        model = self._state.model
+        if model is None:
+            raise unavailable(f"it is not ready (phase {self._state.phase.value})", _RETRY_SECONDS)
+        return model
+
+
+def _model_document(model: ServedModel) -> dict[str, object]:
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "neuron-operator",
+        # vLLM's extension, which clients know to look for.
+        "max_model_len": model.scheduler.max_model_length,
+    }
+
+
+async def _api_error(_request: Request, error: Exception) -> Response:
+    # Starlette's type for handlers does not say which exception; the table above does.
+    answer = cast(ApiError, error)
+    return JSONResponse(answer.document(), answer.status, answer.headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    refused = cast(HTTPException, error)
+    message = f"{request.method} {request.url.path}: {refused.detail}"
+    return JSONResponse(ApiError(refused.status_code, message).document(), refused.status_code, refused.headers)
+
+
+async def _unexpected(_request: Request, _error: Exception) -> Response:
+    error = internal("the server failed to answer; its log says why")
+    return JSONResponse(error.document(), error.status)

@@ -1,0 +1,123 @@
+"""The process's life: HTTP at once, the model in a thread, an orderly end.
+
+Nothing here knows how a model is loaded; `load` does.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import uvicorn
+
+from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
+
+from .app import build_app
+from .metrics import Metrics
+from .state import Phase, ServedModel, ServerState
+
+_log = logging.getLogger(__name__)
+
+Load = Callable[[], ServedModel]
+
+# A Service goes on sending requests to a pod that ends until every node has heard of it.
+_LAME_DUCK_SECONDS = 2.0
+# What remains of the pod's terminationGracePeriodSeconds (60) is for the engine's last step and the process's end.
+_DRAIN_SECONDS = 50.0
+_CLOSE_SECONDS = 5.0
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals alone: requests that run come before uvicorn's shutdown."""
+        yield
+
+
+async def serve(listener: socket.socket, load: Load, state: ServerState, metrics: Metrics) -> ContainerFailure | None:
+    """Serve until SIGTERM, or until loading fails: then returns why."""
+    config = uvicorn.Config(
+        build_app(state, metrics),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=int(_CLOSE_SECONDS),
+    )
+    server = _Server(config)
+    answering = asyncio.ensure_future(server.serve(sockets=[listener]))
+    loaded, stopped = _in_thread(load), _termination()
+    starting: set[asyncio.Future[Any]] = {answering, loaded, stopped}
+    try:
+        await asyncio.wait(starting, return_when=asyncio.FIRST_COMPLETED)
+        failure = _serve_or_fail(loaded, state) if loaded.done() else None
+        if failure is None:
+            await asyncio.wait({answering, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await _drain(state)
+    finally:
+        server.should_exit = True
+        await answering
+    return failure
+
+
+def _serve_or_fail(loaded: "asyncio.Future[ServedModel]", state: ServerState) -> ContainerFailure | None:
+    try:
+        model = loaded.result()
+    except ContainerFailure as failure:
+        state.fail(failure.message)
+        return failure
+    except Exception as error:  # whatever a library raises while it loads: the pod has to end and to say why
+        _log.exception("loading failed")
+        state.fail(str(error))
+        return ContainerFailure(FailureCode.INTERNAL, f"loading failed: {type(error).__name__}: {error}")
+    model.scheduler.start()
+    state.serve(model)
+    return None
+
+
+async def _drain(state: ServerState) -> None:
+    state.enter(Phase.DRAINING)
+    model = state.model
+    if model is None:
+        return
+    _log.info("draining")
+    await asyncio.sleep(_LAME_DUCK_SECONDS)
+    model.scheduler.stop_accepting()
+    if not await asyncio.to_thread(model.scheduler.wait_until_idle, _DRAIN_SECONDS):
+        _log.warning("requests still run after %.0f s; ending them", _DRAIN_SECONDS)
+    await asyncio.to_thread(model.scheduler.close, _CLOSE_SECONDS)
+
+
+def _in_thread(load: Load) -> "asyncio.Future[ServedModel]":
+    """Run on a daemon thread: the end of the process must not wait for a download or a native call."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[ServedModel] = loop.create_future()
+
+    def run() -> None:
+        try:
+            model = load()
+        except BaseException as error:
+            loop.call_soon_threadsafe(future.set_exception, error)
+        else:
+            loop.call_soon_threadsafe(future.set_result, model)
+
+    threading.Thread(target=run, name="load", daemon=True).start()
+    return future
+
+
+def _termination() -> "asyncio.Future[None]":
+    """Done once the process is asked to end."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+
+    def stop() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    return future

@@ -1,0 +1,100 @@
+"""From a serving spec to a loaded model: fetch, verify, check, load, warm up. Compiles nothing, whatever is missing."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from time import perf_counter
+
+from neuron_runtime.contract.artifact import ArtifactManifest
+from neuron_runtime.contract.digests import short
+from neuron_runtime.contract.launch import ServingSpec
+from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
+from neuron_runtime.engines.base import Engine, Session
+from neuron_runtime.store import Store
+
+from .metrics import Metrics
+from .scheduler import Scheduler
+from .state import Phase, ServedModel, ServerState
+from .tokenization import is_needed, load_tokenizer
+
+_log = logging.getLogger(__name__)
+
+_QUEUE_LIMIT = 32
+
+
+class Startup:
+    """One start of a server."""
+
+    def __init__(
+        self, spec: ServingSpec, store: Store, engine: Engine, work_dir: Path, state: ServerState, metrics: Metrics
+    ) -> None:
+        self._spec = spec
+        self._store = store
+        self._engine = engine
+        self._artifact = work_dir / "artifact"
+        self._source = work_dir / "source"
+        self._state = state
+        self._metrics = metrics
+
+    def run(self) -> ServedModel:
+        """Raises ContainerFailure."""
+        started = perf_counter()
+        with self._phase(Phase.FETCHING):
+            manifest = self._fetch()
+        with self._phase(Phase.LOADING):
+            tokenizer = load_tokenizer(self._source)
+            session = self._load(manifest)
+        with self._phase(Phase.WARMING_UP):
+            session.warm_up()
+        _log.info(
+            "%s is ready after %.2f s (artifact %s, %d graphs)",
+            self._spec.served_name,
+            perf_counter() - started,
+            short(manifest.digest),
+            len(manifest.graphs),
+        )
+        return ServedModel(
+            name=self._spec.served_name,
+            fingerprint=f"fp_{short(manifest.digest)}",
+            created=int(datetime.fromisoformat(manifest.created_at.replace("Z", "+00:00")).timestamp()),
+            tokenizer=tokenizer,
+            scheduler=Scheduler(session, self._metrics, queue_limit=_QUEUE_LIMIT),
+        )
+
+    def _fetch(self) -> ArtifactManifest:
+        digest = self._spec.artifact_digest
+        manifest = self._store.read_artifact_manifest(digest)
+        if manifest is not None:
+            # Before gigabytes are fetched that this container could not run.
+            self._check(manifest)
+        manifest = self._store.fetch_artifact(digest, self._artifact, self._state.advance)
+        self._store.fetch_source(self._spec.source_digest, self._source, self._state.advance, wanted=self._is_wanted)
+        return manifest
+
+    def _is_wanted(self, path: str) -> bool:
+        return is_needed(path) or self._engine.reads_source(path)
+
+    def _check(self, manifest: ArtifactManifest) -> None:
+        request = manifest.request
+        if request.engine is not self._spec.engine:
+            raise _incompatible(f"it was compiled for the engine {request.engine.value}", self._spec.engine.value)
+        if request.source_digest != self._spec.source_digest:
+            raise _incompatible(f"it was compiled from the source {request.source_digest}", self._spec.source_digest)
+        self._engine.check(manifest)
+
+    def _load(self, manifest: ArtifactManifest) -> Session:
+        return self._engine.load(manifest, self._artifact, self._source, threads=self._spec.threads)
+
+    @contextmanager
+    def _phase(self, phase: Phase) -> Iterator[None]:
+        self._state.enter(phase)
+        started = perf_counter()
+        with self._metrics.phase(phase.value):
+            yield
+        _log.info("%s took %.2f s", phase.value, perf_counter() - started)
+
+
+def _incompatible(found: str, wanted: str) -> ContainerFailure:
+    return ContainerFailure(FailureCode.ARTIFACT_INCOMPATIBLE, f"the artifact cannot be served: {found}, not {wanted}")

@@ -1,0 +1,89 @@
+"""A deterministic engine for the server's tests: it holds the caller to the protocol and says what it was told to."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+END = "<|end|>"
+PREFILL_TOKENS = 8
+MAX_MODEL_LENGTH = 64
+
+_TEMPLATE = "{% for m in messages %}{{ m.role[0] }}:{{ m.content }}{{ eos_token }}{% endfor %}a:"
+
+
+def byte_tokenizer() -> Tokenizer:
+    """One token for each byte, so that every character beyond ASCII takes several; and one that ends answers."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={symbol: number for number, symbol in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([END])
+    return tokenizer
+
+
+def write_snapshot(folder: Path) -> None:
+    """The files of a source that a server reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    byte_tokenizer().save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": END, "chat_template": _TEMPLATE}))
+    (folder / "config.json").write_text("{}")
+
+
+class ScriptedSession:
+    """Says `script` after every prompt, over and over; fails the test when it is not driven as an engine must be."""
+
+    def __init__(self, script: str) -> None:
+        self.tokenizer = byte_tokenizer()
+        self.script = self.tokenizer.encode(script).ids
+        self.capabilities = SimpleNamespace(prefill_tokens=PREFILL_TOKENS, max_model_length=MAX_MODEL_LENGTH)
+        self.prefills: list[tuple[int, int]] = []
+        """(start, tokens) of every prefill step."""
+        self.decodes = 0
+        self.prompt: list[int] = []
+        self.closed = False
+        self.fail = False
+        self.steps: threading.Semaphore | None = None
+        """When set, each decode step takes one of these: the test decides how far the engine gets."""
+        self._cached: list[int] = []
+
+    def warm_up(self) -> None:
+        """Nothing to warm up."""
+
+    def close(self) -> None:
+        self.closed = True
+
+    def prefill(self, slot: int, tokens: Sequence[int], start: int) -> npt.NDArray[np.float32]:
+        if self.fail:
+            raise RuntimeError("the device is gone")
+        assert slot == 0
+        assert 0 < len(tokens) <= PREFILL_TOKENS
+        assert start == 0 or start == len(self._cached)
+        self._cached = [*self._cached[:start], *tokens]
+        self.prompt = list(self._cached)
+        self.prefills.append((start, len(tokens)))
+        return self._logits()
+
+    def decode(self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int]) -> npt.NDArray[np.float32]:
+        if self.steps is not None:
+            self.steps.acquire()
+        if self.fail:
+            raise RuntimeError("the device is gone")
+        assert (list(slots), len(tokens)) == ([0], 1)
+        assert list(positions) == [len(self._cached)]
+        assert positions[0] < MAX_MODEL_LENGTH
+        self._cached.extend(tokens)
+        self.decodes += 1
+        return self._logits()[np.newaxis]
+
+    def _logits(self) -> npt.NDArray[np.float32]:
+        logits = np.zeros(self.tokenizer.get_vocab_size(), dtype=np.float32)
+        logits[self.script[(len(self._cached) - len(self.prompt)) % len(self.script)]] = 100.0
+        return logits

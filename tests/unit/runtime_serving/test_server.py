@@ -1,0 +1,291 @@
+"""The server over real sockets, with OpenAI's own client."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+import uvicorn
+
+from neuron_runtime.serving.app import build_app
+from neuron_runtime.serving.metrics import Metrics
+from neuron_runtime.serving.scheduler import Scheduler
+from neuron_runtime.serving.state import Phase, ServedModel, ServerState
+from neuron_runtime.serving.tokenization import load_tokenizer
+from support.scripted_engine import END, MAX_MODEL_LENGTH, ScriptedSession, write_snapshot
+
+_ANSWER = "Grüße, 世界! 👋"
+_WAIT = 10.0
+
+
+@dataclass
+class _Running:
+    url: str
+    state: ServerState
+    session: ScriptedSession
+    model: ServedModel
+
+    @property
+    def client(self) -> openai.OpenAI:
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
+
+    def say(self, text: str) -> None:
+        self.session.script = self.session.tokenizer.encode(text).ids
+
+
+@contextmanager
+def _listening(state: ServerState, metrics: Metrics) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        config = uvicorn.Config(build_app(state, metrics), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+        http = uvicorn.Server(config)
+        thread = threading.Thread(target=http.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            http.should_exit = True
+            thread.join(_WAIT)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[_Running]:
+    write_snapshot(tmp_path)
+    session, metrics, state = ScriptedSession(_ANSWER + END), Metrics(), ServerState()
+    scheduler = Scheduler(session, metrics, queue_limit=1)
+    scheduler.start()
+    model = ServedModel("tiny/chat", "fp_0123456789", 1_700_000_000, load_tokenizer(tmp_path), scheduler)
+    with _listening(state, metrics) as url:
+        state.serve(model)
+        yield _Running(url, state, session, model)
+        if session.steps is not None:
+            session.steps.release(1000)
+    scheduler.close(_WAIT)
+
+
+def _ask(text: str) -> list[openai.types.chat.ChatCompletionUserMessageParam]:
+    return [{"role": "user", "content": text}]
+
+
+def test_chat(server: _Running) -> None:
+    answer = server.client.chat.completions.create(model="tiny/chat", messages=_ask("hi"), temperature=0)
+    assert answer.choices[0].message.content == _ANSWER
+    assert answer.choices[0].message.role == "assistant"
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.system_fingerprint == "fp_0123456789"
+    assert server.session.tokenizer.decode(server.session.prompt, skip_special_tokens=False) == f"u:hi{END}a:"
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == len(server.session.prompt)
+    assert answer.usage.completion_tokens == len(_ANSWER.encode())
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+def test_streaming_gives_the_same_text_in_whole_characters(server: _Running) -> None:
+    chunks = list(
+        server.client.chat.completions.create(
+            model="tiny/chat", messages=_ask("hi"), stream=True, stream_options={"include_usage": True}
+        )
+    )
+    assert len({chunk.id for chunk in chunks}) == 1
+    *texts, usage = chunks
+    assert texts[0].choices[0].delta.role == "assistant"
+    pieces = [chunk.choices[0].delta.content or "" for chunk in texts]
+    assert "".join(pieces) == _ANSWER
+    assert [piece for piece in pieces if piece] == list(_ANSWER)
+    assert [chunk.choices[0].finish_reason for chunk in texts] == [None] * (len(texts) - 1) + ["stop"]
+    assert usage.choices == []
+    assert usage.usage is not None and usage.usage.completion_tokens == len(_ANSWER.encode())
+
+
+def test_events_on_the_wire(server: _Running) -> None:
+    body = {"model": "tiny/chat", "messages": _ask("hi"), "stream": True, "max_tokens": 2}
+    response = httpx.post(f"{server.url}/v1/chat/completions", json=body)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["cache-control"] == "no-cache"
+    *events, end, rest = response.text.split("\n\n")
+    assert (end, rest) == ("data: [DONE]", "")
+    documents = [json.loads(event.removeprefix("data: ")) for event in events]
+    assert [document["choices"][0]["delta"] for document in documents] == [
+        {"role": "assistant", "content": ""},
+        {"content": "G"},
+        {"content": "r"},
+        {},
+    ]
+    assert documents[-1]["choices"][0]["finish_reason"] == "length"
+    assert all("usage" not in document for document in documents)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_stop_strings_end_the_answer_and_the_engines_work(server: _Running, stream: bool) -> None:
+    server.say("one two three " * 3)
+    body = {"model": "tiny/chat", "messages": _ask("x"), "stop": ["two", "never"], "stream": stream, "max_tokens": 40}
+    with httpx.Client() as client:
+        response = client.post(f"{server.url}/v1/chat/completions", json=body)
+    if stream:
+        events = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
+        text = "".join(event["choices"][0]["delta"].get("content", "") for event in events)
+        reason = events[-1]["choices"][0]["finish_reason"]
+    else:
+        text = response.json()["choices"][0]["message"]["content"]
+        reason = response.json()["choices"][0]["finish_reason"]
+    assert (text, reason) == ("one ", "stop")
+    assert server.model.scheduler.wait_until_idle(_WAIT)
+
+
+def test_an_incomplete_character_at_the_limit(server: _Running) -> None:
+    server.say("€")
+    answer = server.client.chat.completions.create(model="tiny/chat", messages=_ask("x"), max_tokens=4)
+    assert answer.choices[0].message.content == "€\N{REPLACEMENT CHARACTER}"
+    assert answer.choices[0].finish_reason == "length"
+
+
+def test_without_a_limit_the_answer_ends_with_the_context(server: _Running) -> None:
+    server.say("y")
+    answer = server.client.chat.completions.create(model="tiny/chat", messages=_ask("x"))
+    assert answer.usage is not None and answer.usage.total_tokens == MAX_MODEL_LENGTH
+    assert answer.choices[0].finish_reason == "length"
+
+
+@pytest.mark.parametrize(("text", "max_tokens"), [("x" * 80, None), ("x" * 20, 60)])
+def test_more_than_the_context_is_refused(server: _Running, text: str, max_tokens: int | None) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        server.client.chat.completions.create(model="tiny/chat", messages=_ask(text), max_tokens=max_tokens)
+    assert caught.value.code == "context_length_exceeded"
+    assert "64 tokens" in caught.value.message
+
+
+def test_errors_are_those_that_openais_client_knows(server: _Running) -> None:
+    create = server.client.chat.completions.create
+    with pytest.raises(openai.NotFoundError) as missing:
+        create(model="other", messages=_ask("hi"))
+    assert missing.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as invalid:
+        create(model="tiny/chat", messages=_ask("hi"), temperature=9)
+    assert (invalid.value.param, invalid.value.type) == ("temperature", "invalid_request_error")
+    with pytest.raises(openai.BadRequestError) as unsupported:
+        create(model="tiny/chat", messages=_ask("hi"), n=2)
+    assert (unsupported.value.param, unsupported.value.code) == ("n", "unsupported_parameter")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/v1/chat/completions", 405), ("GET", "/v1/none", 404), ("POST", "/", 404)]
+)
+def test_unknown_routes_answer_in_openais_words(server: _Running, method: str, path: str, status: int) -> None:
+    response = httpx.request(method, server.url + path)
+    assert response.status_code == status
+    assert path in response.json()["error"]["message"]
+
+
+def test_a_body_that_is_too_large(server: _Running) -> None:
+    response = httpx.post(f"{server.url}/v1/chat/completions", content=b" " * (8 * 1024 * 1024 + 1))
+    assert (response.status_code, response.json()["error"]["code"]) == (413, "request_too_large")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_failing_engine_is_a_500(server: _Running, stream: bool) -> None:
+    server.session.fail = True
+    with pytest.raises(openai.InternalServerError, match="the engine failed"):
+        server.client.chat.completions.create(model="tiny/chat", messages=_ask("hi"), stream=stream)
+
+
+def test_an_engine_that_fails_in_the_middle_of_a_stream(server: _Running) -> None:
+    server.session.steps = threading.Semaphore(0)
+    stream = server.client.chat.completions.create(model="tiny/chat", messages=_ask("hi"), stream=True)
+    assert next(stream).choices[0].delta.role == "assistant"
+    server.session.fail = True
+    server.session.steps.release(1)
+    with pytest.raises(openai.APIError, match="the engine failed"):
+        list(stream)
+
+
+def test_an_engine_that_goes_on_failing_is_unhealthy(server: _Running) -> None:
+    server.session.fail = True
+    assert httpx.get(f"{server.url}/healthz").status_code == 200
+    for _ in range(3):
+        with pytest.raises(openai.InternalServerError):
+            server.client.chat.completions.create(model="tiny/chat", messages=_ask("hi"))
+    assert httpx.get(f"{server.url}/healthz").status_code == 503
+    assert httpx.get(f"{server.url}/readyz").status_code == 503
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_goes_away_frees_the_engine(server: _Running, stream: bool) -> None:
+    server.session.steps = threading.Semaphore(0)
+    server.say("endless ")
+    body = {"model": "tiny/chat", "messages": _ask("hi"), "stream": stream}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=0.5)
+    steps = 0
+    while not server.model.scheduler.wait_until_idle(0.05):
+        server.session.steps.release(1)
+        steps += 1
+        assert steps < 30, "the request still runs"
+    assert server.session.decodes < 40
+
+
+def test_a_full_queue_is_a_429_and_a_client_that_leaves_the_queue_makes_room(server: _Running) -> None:
+    server.session.steps = threading.Semaphore(0)
+    create = server.client.chat.completions.create
+    running = create(model="tiny/chat", messages=_ask("running"), stream=True)
+    with pytest.raises(openai.APITimeoutError):
+        # It waits in the queue until it gives up, with nothing ever sent to it.
+        create(model="tiny/chat", messages=_ask("waiting"), stream=True, timeout=0.5)
+    waiting = threading.Thread(target=create, kwargs={"model": "tiny/chat", "messages": _ask("waiting")})
+    waiting.start()
+    _until(lambda: "neuron_serving_queue_depth 1.0" in httpx.get(f"{server.url}/metrics").text)
+    with pytest.raises(openai.RateLimitError) as caught:
+        create(model="tiny/chat", messages=_ask("too many"))
+    assert int(caught.value.response.headers["retry-after"]) >= 1
+    server.session.steps.release(1000)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in running) == _ANSWER
+    waiting.join(_WAIT)
+    assert not waiting.is_alive()
+
+
+def test_models(server: _Running) -> None:
+    listed = server.client.models.list().data
+    assert [model.id for model in listed] == ["tiny/chat"]
+    assert server.client.models.retrieve("tiny/chat").created == 1_700_000_000
+    with pytest.raises(openai.NotFoundError):
+        server.client.models.retrieve("other")
+
+
+def test_before_it_is_ready() -> None:
+    state = ServerState()
+    state.enter(Phase.FETCHING)
+    state.advance(5, 10)
+    with _listening(state, Metrics()) as url:
+        assert httpx.get(f"{url}/healthz").status_code == 200
+        ready = httpx.get(f"{url}/readyz")
+        assert ready.status_code == 503
+        assert {"ready": False, "phase": "Fetching", "done": 5, "total": 10}.items() <= ready.json().items()
+        client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+        with pytest.raises(openai.InternalServerError) as caught:
+            client.chat.completions.create(model="tiny/chat", messages=_ask("hi"))
+        assert (caught.value.status_code, caught.value.code) == (503, "not_ready")
+        assert caught.value.response.headers["retry-after"]
+
+
+def test_metrics(server: _Running) -> None:
+    server.client.chat.completions.create(model="tiny/chat", messages=_ask("hi"))
+    httpx.get(f"{server.url}/some/path")
+    text = httpx.get(f"{server.url}/metrics").text
+    assert 'neuron_serving_http_requests_total{code="200",route="/v1/chat/completions"} 1.0' in text
+    assert 'neuron_serving_http_requests_total{code="404",route="other"} 1.0' in text
+    assert f"neuron_serving_generated_tokens_total {len(_ANSWER.encode()) + 1}.0" in text
+    assert "neuron_serving_ready 1.0" in text
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _WAIT
+    while not condition():
+        assert time.monotonic() < deadline, "the condition was not met"
+        time.sleep(0.02)
