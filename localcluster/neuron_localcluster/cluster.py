@@ -82,7 +82,7 @@ class Cluster:
                 Component(plane.etcd(), plane.etcd_is_ready),
                 Component(plane.api_server(), plane.api_server_is_ready),
             ]
-            standins = [components.hub(kept)] if components.exists("neuron_localcluster.standins.hub") else []
+            standins = [components.hub(kept), components.aws(self.state_dir, kept)]
             clocks = self._start([*storage, *standins], progress)
             self._wait(storage, clocks)
             clients = [

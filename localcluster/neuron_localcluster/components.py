@@ -14,6 +14,7 @@ from neuron_localcluster.identities import write_private
 from neuron_localcluster.nodes import POD_CIDR
 from neuron_localcluster.processes import ProcessSpec
 from neuron_localcluster.record import ClusterRecord
+from neuron_localcluster.standins import aws as aws_standin
 
 NODE_AGENT = "node-agent"
 HUB = "hub"
@@ -60,6 +61,14 @@ def hub(record: ClusterRecord) -> Component:
     command = (sys.executable, "-m", "neuron_localcluster.standins.hub", "--root", record.hub_root, "--port", str(port))
     Path(record.hub_root).mkdir(parents=True, exist_ok=True)
     return Component(ProcessSpec(HUB, command), lambda: accepts(port))
+
+
+def aws(folder: Path, record: ClusterRecord) -> Component:
+    """The stand-in for S3 and CloudWatch."""
+    port = record.ports[AWS]
+    # It writes its state when it ends.
+    spec = ProcessSpec(AWS, aws_standin.command(), aws_standin.environment(folder / "aws", port), grace_seconds=15.0)
+    return Component(spec, lambda: aws_standin.is_ready(port))
 
 
 def accepts(port: int) -> bool:
