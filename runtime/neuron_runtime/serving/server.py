@@ -10,6 +10,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -98,12 +99,14 @@ def _in_thread(load: Load) -> "asyncio.Future[ServedModel]":
     future: asyncio.Future[ServedModel] = loop.create_future()
 
     def run() -> None:
+        outcome: Callable[[], None]
         try:
-            model = load()
+            outcome = partial(future.set_result, load())
         except BaseException as error:
-            loop.call_soon_threadsafe(future.set_exception, error)
-        else:
-            loop.call_soon_threadsafe(future.set_result, model)
+            outcome = partial(future.set_exception, error)
+        # The loop is closed when the process was told to end meanwhile.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(outcome)
 
     threading.Thread(target=run, name="load", daemon=True).start()
     return future
