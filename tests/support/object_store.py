@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
+from neuron_localcluster.standins import aws
+
+CREDENTIALS = {**aws.CREDENTIALS, "AWS_REGION": aws.REGION}
 
 
 def free_port() -> int:
@@ -38,16 +39,9 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 
 def object_store(folder: Path) -> Iterator[str]:
     """Run the stand-in; yields its endpoint."""
     port = free_port()
-    environment = {
-        **os.environ,
-        "GATEWAY_PORT": str(port),
-        "SERVICES": "s3",
-        "IOT_MTLS_ENABLED": "false",
-        "SFTP_ENABLED": "false",
-    }
-    command = [str(Path(sys.executable).with_name("ministack"))]
+    environment = {**os.environ, **aws.environment(folder, port)}
     with (folder / "ministack.log").open("wb") as log:
-        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(aws.command(), env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
         try:
             wait_for_port(port, process)
             yield f"http://127.0.0.1:{port}"
