@@ -1,0 +1,163 @@
+"""The stages of the demo before the model: cluster, bucket, chart, operator. Each can be repeated."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+from botocore.exceptions import BotoCoreError, ClientError
+
+from demo import settings
+from demo.failure import DemoFailed
+from demo.screen import Screen
+from demo.tools import Tools
+from neuron_localcluster.binaries.locate import ensure_binaries
+from neuron_localcluster.binaries.pins import Binaries
+from neuron_localcluster.cluster import Cluster
+from neuron_localcluster.errors import ClusterError, StageFailed
+from neuron_localcluster.progress import Progress, Step
+from neuron_localcluster.standins import aws, models
+
+_ROLLOUT_SECONDS = 120
+_DEPLOYMENT = f"deployment/{settings.RELEASE}"
+_IN_OPERATOR_NAMESPACE = f"--namespace={settings.OPERATOR_NAMESPACE}"
+
+
+def get_binaries(screen: Screen) -> Binaries:
+    """The control plane's programs, kubectl and helm."""
+    screen.begin("Control-plane binaries")
+    try:
+        binaries = ensure_binaries(_show(screen))
+    except ClusterError as error:
+        raise _failed(error) from error
+    screen.end(str(binaries.servers))
+    return binaries
+
+
+def get_model(screen: Screen) -> Path:
+    """The folder that the hub's stand-in serves, with SmolLM2 in it."""
+    screen.begin("Model for the hub")
+    try:
+        folder = models.ensure_smollm2(_show(screen))
+    except ClusterError as error:
+        raise _failed(error) from error
+    screen.end(models.SMOLLM2)
+    return folder.parents[1]
+
+
+def start_cluster(screen: Screen, hub_root: Path) -> Cluster:
+    """The local cluster, running."""
+    screen.begin("Local cluster")
+    images = settings.images(Path(sys.executable).parent, dict(aws.CREDENTIALS))
+    cluster = Cluster(settings.CLUSTER, images=images, hub_root=hub_root)
+    try:
+        cluster.up(_show(screen))
+    except ClusterError as error:
+        raise _failed(error) from error
+    running = [component.name for component in cluster.status() if component.pid]
+    screen.end(", ".join(running))
+    return cluster
+
+
+def make_bucket(screen: Screen, cluster: Cluster) -> None:
+    """The bucket for compiled artifacts."""
+    screen.begin("Bucket for artifacts")
+    try:
+        aws.ensure_bucket(cluster.aws_endpoint, settings.BUCKET)
+    except (BotoCoreError, ClientError) as error:
+        raise DemoFailed(str(error), log=cluster.log("aws")) from error
+    screen.end(f"s3://{settings.BUCKET} at {cluster.aws_endpoint}")
+
+
+def install_chart(screen: Screen, cluster: Cluster, tools: Tools) -> None:
+    """The operator's chart, by the real helm."""
+    screen.begin("Operator's chart")
+    values = settings.chart_values(
+        hub=cluster.hub_endpoint,
+        aws=cluster.aws_endpoint,
+        region=aws.REGION,
+        torch=importlib.metadata.version("torch").partition("+")[0],
+        cxx=_compiler(),
+    )
+    settings.VALUES.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+    _forget_interrupted_installs(tools)
+    arguments = (
+        "upgrade",
+        "--install",
+        settings.RELEASE,
+        str(settings.CHART),
+        _IN_OPERATOR_NAMESPACE,
+        "--create-namespace",
+        f"--values={settings.VALUES}",
+    )
+    screen.update(f"helm {arguments[0]} {arguments[1]} {settings.RELEASE}")
+    tools.helm(*arguments)
+    screen.end(f"release {settings.RELEASE} in namespace {settings.OPERATOR_NAMESPACE}")
+
+
+def wait_for_operator(screen: Screen, tools: Tools) -> None:
+    """The operator's pod, ready."""
+    screen.begin("Operator")
+    screen.update("starting")
+    try:
+        tools.kubectl("rollout", "status", _DEPLOYMENT, _IN_OPERATOR_NAMESPACE, f"--timeout={_ROLLOUT_SECONDS}s")
+    except DemoFailed as error:
+        raise _operator_failed(tools, error) from error
+    screen.end("ready")
+
+
+def apply_manifest(screen: Screen, tools: Tools) -> None:
+    """The demo's NeuronModel, as a user would apply it."""
+    shown = settings.MANIFEST.relative_to(settings.ROOT)
+    screen.begin("Applying the model")
+    screen.end(f"kubectl apply -f {shown}: {tools.kubectl('apply', f'--filename={settings.MANIFEST}').strip()}")
+
+
+def _show(screen: Screen) -> Progress:
+    def show(step: Step) -> None:
+        detail = step.detail if step.stage in step.detail else f"{step.stage}: {step.detail}".removesuffix(": ")
+        screen.update(detail, None if step.finished else step.fraction)
+
+    return show
+
+
+def _failed(error: ClusterError) -> DemoFailed:
+    return DemoFailed(str(error), log=error.log if isinstance(error, StageFailed) else None)
+
+
+def _compiler() -> str:
+    """The compiler that artifacts are made with: its major version is part of their digest."""
+    program = shutil.which("g++")
+    if program is None:
+        raise DemoFailed("g++ is not on PATH; models cannot be compiled", remedy="Debian, Ubuntu: apt install g++")
+    version = subprocess.run([program, "-dumpversion"], capture_output=True, text=True, check=True).stdout
+    return f"g++-{version.strip().partition('.')[0]}"
+
+
+def _forget_interrupted_installs(tools: Tools) -> None:
+    # A helm that was interrupted leaves its release pending, and every later helm refuses to touch it.
+    pending = "owner=helm,status in (pending-install,pending-upgrade,pending-rollback)"
+    tools.kubectl("delete", "secrets", _IN_OPERATOR_NAMESPACE, f"--selector={pending}", "--ignore-not-found")
+
+
+def _operator_failed(tools: Tools, error: DemoFailed) -> DemoFailed:
+    pods = tools.kubectl_json("get", "pods", _IN_OPERATOR_NAMESPACE)["items"]
+    states = [
+        f"pod {pod['metadata']['name']}: {pod['status'].get('phase')} {json.dumps(status.get('state', {}))}"
+        for pod in pods
+        for status in pod["status"].get("containerStatuses", [])
+    ]
+    try:
+        log = tools.kubectl("logs", _DEPLOYMENT, _IN_OPERATOR_NAMESPACE, "--tail=20").splitlines()
+    except DemoFailed as refused:
+        log = [refused.reason, *refused.excerpt]
+    return DemoFailed(
+        f"the operator is not ready after {_ROLLOUT_SECONDS} s",
+        excerpt=[*error.excerpt, *states, *log],
+        log=f"kubectl logs {_DEPLOYMENT} {_IN_OPERATOR_NAMESPACE}",
+    )
