@@ -1,0 +1,108 @@
+"""The hub, the store or the plan says no, and the status says why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from neuron_operator.loop.controller import Done, Requeue
+
+from neuron_operator.api.objects import JOB
+from support.artifact_store import ArtifactStore
+from support.hub import Hub
+from support.reconciling import World, condition
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+pytestmark = pytest.mark.cluster
+
+
+HUB_REFUSALS = {
+    "no such repository": (401, "RepoNotFound", {}, "NotFound", 300),
+    "no such revision": (404, "RevisionNotFound", {}, "NotFound", 300),
+    "gated": (401, "GatedRepo", {}, "AccessDenied", 300),
+    "forbidden": (403, "", {}, "AccessDenied", 300),
+    "too many requests": (429, "", {"Retry-After": "17"}, "RateLimited", 17),
+    "too many requests, no word of when": (429, "", {}, "RateLimited", 30),
+    "broken": (503, "", {}, "Unreachable", 30),
+}
+
+
+@pytest.mark.parametrize("case", HUB_REFUSALS)
+async def test_what_the_hub_refuses_stands_on_the_resource(world: World, hub: Hub, case: str) -> None:
+    status_code, code, headers, reason, after = HUB_REFUSALS[case]
+    hub.refuse(status_code, code, **headers)
+    world.create_model()
+    assert await world.reconcile() == Requeue(after)
+    status = await world.status()
+    assert condition(status, "SourceResolved") == ("False", reason)
+    assert condition(status, "Ready") == ("False", reason)
+    assert condition(status, "Planned") == ("Unknown", "Planning")
+    assert "org/llama" in status["message"]
+    stalled = status["phase"] == "Failed"
+    assert stalled is (after == 300)
+    assert (condition(status, "Stalled") is not None) is stalled
+    assert world.writes == ["status"]
+    await world.reconcile()
+    assert world.writes == []
+    hub.refusal = None
+    await world.reconcile()
+    assert condition(await world.status(), "SourceResolved") == ("True", "Resolved")
+
+
+async def test_a_hub_that_does_not_listen_is_waited_for(world: World, hub: Hub) -> None:
+    await hub.stop()
+    world.create_model()
+    assert await world.reconcile() == Requeue(30)
+    assert condition(await world.status(), "SourceResolved") == ("False", "Unreachable")
+
+
+ANSWERS = {
+    "no weights": ({"weights": None}, "SourceResolved", "UnsupportedFormat"),
+    "pickled weights": ({"weights": "pytorch_model.bin"}, "SourceResolved", "UnsupportedFormat"),
+    "config is a list": ({"config": []}, "SourceResolved", "UnsupportedFormat"),
+    "a listing of something else": ({"info": {"siblings": "none"}}, "SourceResolved", "Unreachable"),
+    "no config": ({"info": {"sha": "c" * 40, "siblings": []}}, "SourceResolved", "UnsupportedFormat"),
+    "another architecture": ({"config": {"architectures": ["BertModel"]}}, "Planned", "UnsupportedArchitecture"),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+async def test_what_the_hub_holds_is_not_a_model(world: World, hub: Hub, case: str) -> None:
+    answers, kind, reason = ANSWERS[case]
+    for name, value in answers.items():
+        setattr(hub, name, value)
+    world.create_model()
+    await world.reconcile()
+    assert condition(await world.status(), kind) == ("False", reason)
+    assert world.writes == ["status"]
+
+
+async def test_a_length_beyond_the_model_does_not_fit(world: World, hub: Hub) -> None:
+    world.create_model(shapes={"maxModelLength": 4096})
+    assert await world.reconcile() == Done()
+    status = await world.status()
+    assert condition(status, "Planned") == ("False", "DoesNotFit")
+    assert "shapes.maxModelLength to 2048 or less" in status["message"]
+
+
+async def test_no_store_at_all(world: World, hub: Hub) -> None:
+    manifest = world.manifest()
+    del manifest["spec"]["artifactStore"]
+    world.kubectl("create", "-f", "-", document=manifest)
+    await world.reconcile()
+    assert condition(await world.status(), "Planned") == ("False", "MissingArtifactStore")
+
+
+async def test_a_bucket_that_does_not_exist(world: World, store: ArtifactStore, s3: S3Client) -> None:
+    bucket = f"late-{world.namespace}"[:63]
+    world.create_model(artifactStore={"s3": {"bucket": bucket}})
+    assert await world.reconcile() == Requeue(60)
+    status = await world.status()
+    assert condition(status, "Compiled") == ("False", "StoreBucketNotFound")
+    assert bucket in status["message"]
+    assert await world.all(JOB) == []
+    s3.create_bucket(Bucket=bucket)
+    await world.reconcile()
+    assert condition(await world.status(), "Compiled") == ("False", "JobPending")

@@ -1,0 +1,83 @@
+"""What serving pods report, and what follows from it."""
+
+from __future__ import annotations
+
+import pytest
+
+from neuron_operator.api.objects import DEPLOYMENT, JOB, Manifest
+from neuron_runtime.contract.outcome import FailureCode
+from support.artifact_store import ArtifactStore
+from support.models import terminated
+from support.reconciling import World, condition
+from support.recording import eventually
+
+pytestmark = pytest.mark.cluster
+
+
+async def fail_server(
+    world: World, deployment: Manifest, code: FailureCode, time: str = "2026-01-01T12:00:00Z"
+) -> None:
+    (pod,) = await world.pods_of(deployment)
+    last = terminated(code, f"{code.value} is what I say", time=time)
+    waiting = {"reason": "CrashLoopBackOff", "message": "back-off"}
+    world.report(pod, {"restartCount": 1, "state": {"waiting": waiting}, "lastState": {"terminated": last}})
+    await world.has_ready(deployment, 0)
+
+
+async def test_a_damaged_artifact_is_told_with_its_place_and_stays(world: World, store: ArtifactStore) -> None:
+    deployment = await world.serve(store)
+    await fail_server(world, deployment, FailureCode.ARTIFACT_DAMAGED)
+    status = await world.settle()
+    assert status["phase"] == "Failed"
+    assert condition(status, "Compiled") == ("False", "ArtifactDamaged")
+    assert condition(status, "Ready") == ("False", "ArtifactDamaged")
+    assert condition(status, "Stalled") == ("True", "ArtifactDamaged")
+    assert status["artifact"]["uri"] in status["message"]
+    assert "Delete the artifact" in status["message"]
+    assert status["lastFailure"]["stage"] == "Serve"
+    assert status["lastFailure"]["code"] == "ArtifactDamaged"
+    assert await world.all(JOB) == []
+    await world.make_ready(deployment)
+    status = await world.settle()
+    assert status["phase"] == "Ready"
+    assert "lastFailure" not in status
+
+
+async def test_an_artifact_that_is_gone_is_compiled_again(world: World, store: ArtifactStore) -> None:
+    deployment = await world.serve(store)
+    store.delete()
+    await fail_server(world, deployment, FailureCode.ARTIFACT_MISSING)
+    await world.reconcile()
+    job = await world.one(JOB)
+    status = await world.status()
+    assert condition(status, "Compiled") == ("False", "JobPending")
+    assert "artifact" not in status
+    store.put()
+    await world.end_job(None)
+    await world.reconcile()
+    await world.gone(JOB, [job["metadata"]["name"]])
+    status = await world.settle()
+    # The pod has not tried again yet: its report is answered, and not held against the artifact.
+    assert condition(status, "Compiled") == ("True", "ArtifactFound")
+    assert condition(status, "Ready") == ("False", "ArtifactMissing")
+    assert condition(status, "Stalled") is None
+    await world.make_ready(deployment)
+    assert (await world.settle())["phase"] == "Ready"
+
+
+async def test_a_server_that_cannot_be_scheduled_says_what_it_waits_for(world: World, store: ArtifactStore) -> None:
+    store.put()
+    world.create_model()
+    await world.reconcile()
+    (pod,) = await world.pods_of(await world.one(DEPLOYMENT))
+
+    async def refused() -> bool | None:
+        live = world.kubectl.json("get", "pod", pod["metadata"]["name"], "-n", world.namespace)
+        conditions = live["status"].get("conditions") or []
+        return True if any(found.get("reason") == "Unschedulable" for found in conditions) else None
+
+    await eventually("the scheduler has looked", refused)
+    status = await world.settle()
+    assert condition(status, "Ready") == ("False", "Unschedulable")
+    assert status["waitingFor"]["reason"] == "Unschedulable"
+    assert condition(status, "Reconciling") == ("True", "Unschedulable")

@@ -1,0 +1,97 @@
+"""One compile for all who want the same artifact."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from neuron_operator.loop.controller import Requeue
+
+from neuron_operator.api.objects import JOB, uid_of
+from neuron_runtime.contract.outcome import FailureCode
+from support.artifact_store import ArtifactStore
+from support.reconciling import World, condition
+
+pytestmark = pytest.mark.cluster
+
+
+async def test_a_second_model_of_equal_inputs_waits_for_the_first(world: World, store: ArtifactStore) -> None:
+    world.create_model("first")
+    await world.reconcile("first")
+    world.create_model("second")
+    assert isinstance(await world.reconcile("second"), Requeue)
+    job = await world.one(JOB)
+    assert job["metadata"]["labels"]["neuron-operator.dev/model"] == "first"
+    status = await world.status("second")
+    assert condition(status, "Compiled") == ("False", "WaitingForSharedCompile")
+    assert "first" in status["message"]
+    store.put()
+    await world.end_job(None)
+    await world.reconcile("second")
+    status = await world.status("second")
+    assert status["artifact"]["reused"] is True
+    await world.reconcile("first")
+    assert (await world.status("first"))["artifact"]["reused"] is False
+
+
+async def test_the_flight_passes_on_when_its_holder_is_deleted(world: World, store: ArtifactStore) -> None:
+    world.create_model("first")
+    await world.reconcile("first")
+    world.create_model("second")
+    await world.reconcile("second")
+    job = await world.one(JOB)
+    world.kubectl("delete", "nm", "first", "-n", world.namespace)
+    await world.gone(JOB, [job["metadata"]["name"]])
+    await world.reconcile("second")
+    assert (await world.one(JOB))["metadata"]["labels"]["neuron-operator.dev/model"] == "second"
+    assert condition(await world.status("second"), "Compiled") == ("False", "JobPending")
+
+
+async def test_two_models_at_the_same_moment_start_one_job(world: World, store: ArtifactStore) -> None:
+    world.create_model("first")
+    world.create_model("second")
+    await world.look()
+    await asyncio.gather(*(world.reconcile_now(name) for name in ("second", "first")))
+    assert len(await world.all(JOB)) == 1
+
+
+async def test_a_job_that_others_wait_for_outlives_its_spec(world: World, store: ArtifactStore) -> None:
+    world.create_model("first")
+    await world.reconcile("first")
+    world.create_model("second")
+    await world.reconcile("second")
+    job = await world.one(JOB)
+    world.edit({"shapes": {"maxBatchSize": 2}}, "first")
+    await world.settle("first")
+    await world.settle("second")
+    jobs = {uid_of(found): found for found in await world.all(JOB)}
+    assert len(jobs) == 2
+    assert uid_of(job) in jobs
+    assert condition(await world.status("second"), "Compiled") == ("False", "WaitingForSharedCompile")
+    world.kubectl("delete", "nm", "second", "-n", world.namespace)
+    await world.reconcile("first")
+    await world.gone(JOB, [job["metadata"]["name"]])
+    assert len(await world.all(JOB)) == 1
+
+
+async def test_a_failure_of_ones_own_passes_the_flight_on_and_its_artifact_is_shared(
+    world: World, store: ArtifactStore
+) -> None:
+    world.create_model("first")
+    await world.reconcile("first")
+    world.create_model("second")
+    await world.reconcile("second")
+    await world.end_job(FailureCode.STORE_ACCESS_DENIED, "s3:PutObject is denied")
+    await world.reconcile("first")
+    assert condition(await world.status("first"), "Compiled") == ("False", "CompileFailed")
+    await world.reconcile("second")
+    assert [job["metadata"]["labels"]["neuron-operator.dev/model"] for job in await world.all(JOB)] == [
+        "first",
+        "second",
+    ]
+    store.put()
+    await world.end_job(None)
+    await world.reconcile("second")
+    await world.reconcile("first")
+    assert condition(await world.status("first"), "Compiled") == ("True", "ArtifactReused")
+    assert condition(await world.status("second"), "Compiled") == ("True", "ArtifactFound")

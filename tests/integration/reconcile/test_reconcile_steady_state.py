@@ -1,0 +1,177 @@
+"""What is kept as it was decided, what changes nothing, and names that are taken."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from neuron_operator.loop.controller import Done, Requeue
+
+from neuron_operator.api.objects import CONTROLLER_REVISION, DEPLOYMENT, JOB, SERVICE_ACCOUNT, Key, key_of, uid_of
+from neuron_operator.settings import CPUEngineSettings, PlatformSettings
+from support.artifact_store import ArtifactStore
+from support.hub import Hub
+from support.models import SETTINGS
+from support.reconciling import World, condition, selected
+
+pytestmark = pytest.mark.cluster
+
+
+async def test_a_lost_status_comes_back_as_it_was(world: World, store: ArtifactStore) -> None:
+    await world.serve(store)
+    before = await world.status()
+    world.patch("nm", "llama", {"status": None}, "--subresource=status")
+    assert "conditions" not in (await world.model()).get("status", {})
+    world.restart(SETTINGS)
+    await world.reconcile()
+    assert world.writes == ["status"]
+    after = await world.status()
+    for status in (before, after):
+        for written in status["conditions"]:
+            del written["lastTransitionTime"]
+    assert after == before
+
+
+async def test_a_moved_branch_changes_nothing(world: World, store: ArtifactStore, hub: Hub) -> None:
+    await world.serve(store)
+    hub.commit = "f" * 40
+    world.restart(SETTINGS)
+    await world.reconcile()
+    assert world.writes == []
+    assert (await world.status())["source"]["commit"] != hub.commit
+
+
+async def test_an_upgrade_of_the_operator_restarts_nobody(world: World, store: ArtifactStore) -> None:
+    deployment = await world.serve(store)
+    upgraded = PlatformSettings(
+        cpu=CPUEngineSettings(compile_image="example/c:2", serving_image="example/s:2", toolchain={"torch": "3"}),
+        pod_environment={"HF_ENDPOINT": "http://elsewhere.example"},
+    )
+    world.restart(upgraded)
+    await world.reconcile()
+    assert world.writes == []
+    live = await world.one(DEPLOYMENT)
+    assert live["metadata"]["generation"] == deployment["metadata"]["generation"]
+
+
+async def test_an_operator_that_was_killed_goes_on_with_the_same_job(world: World, store: ArtifactStore) -> None:
+    world.create_model()
+    await world.settle()
+    job = await world.one(JOB)
+    world.restart(SETTINGS)
+    await world.reconcile()
+    assert world.writes == []
+    assert uid_of(await world.one(JOB)) == uid_of(job)
+
+
+async def test_drift_is_put_back(world: World, store: ArtifactStore) -> None:
+    deployment = await world.serve(store)
+    name = deployment["metadata"]["name"]
+    world.patch("deployment", name, {"spec": {"replicas": 3}})
+    world.patch("service", "llama", {"spec": {"selector": {"neuron-operator.dev/revision": "other"}}})
+    await world.reconcile()
+    assert sorted(set(world.writes) - {"status"}) == ["apply Deployment", "apply Service"]
+    assert (await world.one(DEPLOYMENT))["spec"]["replicas"] == 1
+    assert selected(await world.service()) == name.rpartition("-")[2]
+
+
+async def test_labels_that_somebody_took_away_come_back(world: World, store: ArtifactStore) -> None:
+    deployment = await world.serve(store)
+    taken = {"neuron-operator.dev/revision": None, "neuron-operator.dev/model": None}
+    world.patch("deployment", deployment["metadata"]["name"], {"metadata": {"labels": taken}})
+    await world.reconcile()
+    assert (await world.one(DEPLOYMENT))["metadata"]["labels"] == deployment["metadata"]["labels"]
+
+
+async def test_a_deployment_that_somebody_deleted_comes_back(world: World, store: ArtifactStore) -> None:
+    deployment = await world.serve(store)
+    world.kubectl("delete", "deployment", deployment["metadata"]["name"], "-n", world.namespace)
+    await world.reconcile()
+    assert (await world.one(DEPLOYMENT))["spec"]["template"] == deployment["spec"]["template"]
+    assert condition(await world.status(), "Available") == ("False", "NoReadyReplicas")
+    assert condition(await world.status(), "Ready") != ("True", "Ready")
+
+
+async def test_a_revision_takes_the_labels_of_others(world: World, store: ArtifactStore) -> None:
+    # The API server compares the data byte by byte, and so would refuse the garbage collector's patch as well.
+    world.create_model(model={"huggingFace": {"repo": "org/llama"}, "servedName": "org/llama:chat"})
+    await world.reconcile()
+    name = (await world.revision()).name
+    for patch in ("merge", "strategic"):
+        body = {"metadata": {"labels": {"theirs": patch}}}
+        world.kubectl(
+            "patch", "controllerrevision", name, "-n", world.namespace, f"--type={patch}", f"-p={json.dumps(body)}"
+        )
+    await world.reconcile()
+    assert condition(await world.status(), "Planned") == ("True", "Planned")
+
+
+async def test_a_foreign_service_is_never_taken_over(world: World, store: ArtifactStore) -> None:
+    ports = [{"port": 1, "name": "theirs"}]
+    foreign = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "llama"}, "spec": {"ports": ports}}
+    world.kubectl("create", "-n", world.namespace, "-f", "-", document=foreign)
+    before = await world.service()
+    store.put()
+    world.create_model()
+    assert await world.reconcile() == Requeue(60)
+    assert await world.service() == before
+    status = await world.status()
+    assert condition(status, "Ready") == ("False", "Conflict")
+    assert condition(status, "Stalled") == ("True", "Conflict")
+    assert condition(status, "Available") == ("False", "NoReadyReplicas")
+    assert "Service llama" in status["message"]
+    world.kubectl("delete", "service", "llama", "-n", world.namespace)
+    await world.reconcile()
+    assert selected(await world.service()) is not None
+    assert condition(await world.status(), "Stalled") is None
+
+
+async def test_children_of_a_deleted_model_of_the_same_name_are_waited_for(world: World, store: ArtifactStore) -> None:
+    world.create_model()
+    await world.reconcile()
+    revision = await world.one(CONTROLLER_REVISION)
+    # A finalizer stands for a garbage collector that is slow.
+    hold = {"metadata": {"finalizers": ["example.com/hold"]}}
+    world.patch("controllerrevision", revision["metadata"]["name"], hold)
+    world.kubectl("delete", "nm", "llama", "-n", world.namespace)
+    world.create_model()
+    assert await world.reconcile() == Requeue(5)
+    status = await world.status()
+    assert condition(status, "Reconciling") == ("True", "Conflict")
+    assert condition(status, "Stalled") is None
+    world.patch("controllerrevision", revision["metadata"]["name"], {"metadata": {"finalizers": None}})
+    await world.gone(CONTROLLER_REVISION, [revision["metadata"]["name"]])
+    await world.gone(JOB, [job["metadata"]["name"] for job in await world.all(JOB)])
+    await world.reconcile()
+    assert uid_of(await world.one(CONTROLLER_REVISION)) != uid_of(revision)
+    assert condition(await world.status(), "Compiled") == ("False", "JobPending")
+
+
+async def test_accounts_that_somebody_else_made_stay_as_they_are(world: World, store: ArtifactStore) -> None:
+    world.kubectl("create", "serviceaccount", "neuron-compile", "-n", world.namespace)
+    before = await world.gateway.get(SERVICE_ACCOUNT, Key(world.namespace, "neuron-compile"))
+    world.create_model()
+    await world.settle()
+    assert await world.gateway.get(SERVICE_ACCOUNT, Key(world.namespace, "neuron-compile")) == before
+    assert [account["metadata"]["name"] for account in await world.all(SERVICE_ACCOUNT)] == ["neuron-serving"]
+
+
+async def test_a_deleted_model_is_left_alone_and_takes_everything_with_it(world: World, store: ArtifactStore) -> None:
+    await world.serve(store)
+    world.kubectl("delete", "nm", "llama", "-n", world.namespace, "--wait")
+    assert await world.reconcile() == Done()
+    assert world.writes == []
+    for kind in (DEPLOYMENT, CONTROLLER_REVISION):
+        await world.gone(kind, [key_of(found).name for found in await world.all(kind)])
+
+
+async def test_an_ending_namespace_is_left_alone(world: World, store: ArtifactStore) -> None:
+    world.create_model()
+    hold = {"metadata": {"finalizers": ["example.com/hold"]}}
+    world.patch("nm", "llama", hold)
+    world.kubectl("delete", "namespace", world.namespace, "--wait=false")
+    try:
+        assert await world.reconcile() == Done()
+        assert "create Job" not in world.writes
+    finally:
+        world.patch("nm", "llama", {"metadata": {"finalizers": None}})

@@ -1,0 +1,53 @@
+"""What the compile container and people do in the bucket that the operator looks artifacts up in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from neuron_operator.model.revision import namespace_domain
+from neuron_runtime.contract.artifact import ArtifactManifest
+from neuron_runtime.contract.digests import Digest
+from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target
+from neuron_runtime.contract.source import StoredFile
+from neuron_runtime.contract.store import MANIFEST, StoreLocation
+from support.models import SETTINGS
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+BUCKET = "artifacts"
+
+
+class ArtifactStore:
+    """The part of the bucket that belongs to one namespace."""
+
+    def __init__(self, s3: S3Client, namespace: str, source: Digest) -> None:
+        self._s3 = s3
+        self.request = CompileRequest(
+            engine=Engine.CPU,
+            toolchain=SETTINGS.cpu.toolchain,
+            source_digest=source,
+            shapes=Shapes(max_model_length=512, max_batch_size=4, context_lengths=(64,), token_generation_batches=(1,)),
+            dtype=DType.FLOAT32,
+            target=Target.CPU,
+        )
+        location = StoreLocation(bucket=BUCKET, domain=namespace_domain(namespace))
+        self.key = location.artifact_prefix(self.request.digest) + MANIFEST
+
+    def put(self) -> None:
+        """Commit the artifact that the smallest model asks for."""
+        manifest = ArtifactManifest(
+            digest=self.request.digest,
+            request=self.request,
+            source_commit="c" * 40,
+            graphs=(),
+            files=(StoredFile(path="a", size=3, sha256="0" * 64), StoredFile(path="b", size=4, sha256="0" * 64)),
+            tools={},
+            timings={},
+            created_at="2026-01-01T00:00:00Z",
+        )
+        self._s3.put_object(Bucket=BUCKET, Key=self.key, Body=manifest.to_json().encode())
+
+    def delete(self) -> None:
+        """Take the artifact away."""
+        self._s3.delete_object(Bucket=BUCKET, Key=self.key)
