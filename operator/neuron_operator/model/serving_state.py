@@ -75,18 +75,23 @@ def missing_artifact_report(pods: list[Manifest]) -> str | None:
 
 def pod_waiting_trouble(pod: Manifest) -> Trouble | None:
     """Why a pod, of whatever purpose, does not get to run its container; None when nothing speaks against it."""
-    status = pod.get("status") or {}
-    for condition in status.get("conditions") or []:
-        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            return Trouble(Reason.UNSCHEDULABLE, f"No node takes the pod: {condition.get('message', '')}", False)
     container = _container_status(pod)
-    waiting = ((container or {}).get("state") or {}).get("waiting") or {}
+    if container is None:
+        return _unschedulable(pod)
+    waiting = (container.get("state") or {}).get("waiting") or {}
     reason = waiting.get("reason", "")
     detail = waiting.get("message") or reason
     if reason in _IMAGE_REASONS:
         return Trouble(Reason.IMAGE_PULL_FAILED, f"The image cannot be pulled: {detail}", True)
     if reason in _CONFIG_REASONS:
         return Trouble(Reason.CONTAINER_FAILING, f"The container cannot be created: {detail}", True)
+    return None
+
+
+def _unschedulable(pod: Manifest) -> Trouble | None:
+    for condition in (pod.get("status") or {}).get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            return Trouble(Reason.UNSCHEDULABLE, f"No node takes the pod: {condition.get('message', '')}", False)
     return None
 
 
