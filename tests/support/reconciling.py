@@ -58,7 +58,7 @@ class World:
         self.kubectl = kubectl
         self.now = datetime.now(UTC).replace(microsecond=0)
         self.gateway = gateway
-        self._parts = {"artifacts": artifacts, "hub": hub, "progress": progress}
+        self._artifacts, self._hub, self._progress = artifacts, hub, progress
         self.restart(settings)
 
     def restart(self, settings: PlatformSettings) -> None:
@@ -72,7 +72,9 @@ class World:
             events=self.events,
             settings=settings,
             clock=lambda: self.now,
-            **self._parts,
+            artifacts=self._artifacts,
+            hub=self._hub,
+            progress=self._progress,
         )
 
     def later(self, seconds: float) -> None:

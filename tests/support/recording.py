@@ -32,11 +32,14 @@ class CountingGateway:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self.writes: list[str] = []
+        self.before_create: Callable[[Manifest], Awaitable[None]] | None = None
 
     async def get(self, kind: Kind, key: Key) -> Manifest | None:
         return await self._gateway.get(kind, key)
 
     async def create(self, manifest: Manifest) -> Manifest:
+        if self.before_create is not None:
+            await self.before_create(manifest)
         self.writes.append(f"create {manifest['kind']}")
         return await self._gateway.create(manifest)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from neuron_operator.loop.controller import Done, Requeue
@@ -58,7 +58,7 @@ async def test_a_hub_that_does_not_listen_is_waited_for(world: World, hub: Hub) 
     assert condition(await world.status(), "SourceResolved") == ("False", "Unreachable")
 
 
-ANSWERS = {
+ANSWERS: dict[str, tuple[dict[str, Any], str, str]] = {
     "no weights": ({"weights": None}, "SourceResolved", "UnsupportedFormat"),
     "pickled weights": ({"weights": "pytorch_model.bin"}, "SourceResolved", "UnsupportedFormat"),
     "config is a list": ({"config": []}, "SourceResolved", "UnsupportedFormat"),

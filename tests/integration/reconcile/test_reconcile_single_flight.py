@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from neuron_operator.loop.controller import Requeue
 
-from neuron_operator.api.objects import JOB, uid_of
+from neuron_operator.api.objects import JOB, Manifest, uid_of
 from neuron_runtime.contract.outcome import FailureCode
 from support.artifact_store import ArtifactStore
 from support.reconciling import World, condition
@@ -47,12 +47,29 @@ async def test_the_flight_passes_on_when_its_holder_is_deleted(world: World, sto
     assert condition(await world.status("second"), "Compiled") == ("False", "JobPending")
 
 
-async def test_two_models_at_the_same_moment_start_one_job(world: World, store: ArtifactStore) -> None:
-    world.create_model("first")
-    world.create_model("second")
+async def test_a_job_on_its_way_to_the_api_server_holds_the_flight(world: World, store: ArtifactStore) -> None:
+    for name in ("first", "second"):
+        world.create_model(name)
+    models = [(await world.model(name))["metadata"] for name in ("first", "second")]
+    older, younger = sorted(models, key=lambda metadata: (metadata["creationTimestamp"], metadata["uid"]))
+    sending, sent = asyncio.Event(), asyncio.Event()
+
+    async def hold(manifest: Manifest) -> None:
+        if manifest["kind"] == "Job":
+            sending.set()
+            await sent.wait()
+
+    world.counting.before_create = hold
     await world.look()
-    await asyncio.gather(*(world.reconcile_now(name) for name in ("second", "first")))
-    assert len(await world.all(JOB)) == 1
+    slow = asyncio.create_task(world.reconcile_now(younger["name"]))
+    await sending.wait()
+    # The older one would be the holder by its age, and knows of no Job.
+    quick = asyncio.create_task(world.reconcile_now(older["name"]))
+    await asyncio.wait([quick], timeout=1)
+    sent.set()
+    await asyncio.gather(slow, quick)
+    assert (await world.one(JOB))["metadata"]["labels"]["neuron-operator.dev/model"] == younger["name"]
+    assert condition(await world.status(older["name"]), "Compiled") == ("False", "WaitingForSharedCompile")
 
 
 async def test_a_job_that_others_wait_for_outlives_its_spec(world: World, store: ArtifactStore) -> None:

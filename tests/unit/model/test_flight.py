@@ -1,0 +1,184 @@
+"""Who claims an artifact, and whom a change wakes up, as read off the snapshot."""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from neuron_operator.loop.snapshot import Snapshot
+
+from neuron_operator.api.objects import NEURON_MODEL, Key, Manifest
+from neuron_operator.api.v1alpha1 import NeuronModel
+from neuron_operator.model.flight import claims, live_job
+from neuron_operator.model.policies import Claim
+from neuron_operator.model.relations import INDEXED_LABELS, WATCHED, affected_models
+from neuron_operator.model.resources import names
+from neuron_operator.model.resources.service import service
+from neuron_operator.model.resources.service_accounts import service_accounts
+from neuron_operator.model.revision import SHARED_DOMAIN, Revision, controller_revision, parse_revision
+from neuron_operator.settings import Identities
+from neuron_runtime.contract.outcome import FailureCode
+from support.models import NOW, condition, ended, job, model, pod, record, revision, terminated
+
+FIRST = model(name="first", uid="uid-first")
+SECOND = model(name="second", uid="uid-second", creationTimestamp="2026-01-01T11:30:00Z")
+
+
+def as_object(of: NeuronModel) -> Manifest:
+    """The model as the snapshot holds it."""
+    metadata = of.metadata.model_dump(by_alias=True, exclude_none=True)
+    spec = of.spec.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return {"apiVersion": NEURON_MODEL.api_version, "kind": NEURON_MODEL.name, "metadata": metadata, "spec": spec}
+
+
+def stored(manifest: Manifest, **metadata: Any) -> Manifest:
+    """A child as the API server gives it back."""
+    found = deepcopy(manifest)
+    found["metadata"] = {
+        "uid": f"uid-{found['metadata']['name']}",
+        "resourceVersion": "5",
+        **found["metadata"],
+        **metadata,
+    }
+    return found
+
+
+def snapshot(*objects: Manifest) -> Snapshot:
+    found = Snapshot(WATCHED, INDEXED_LABELS)
+    for manifest in objects:
+        found.remember(manifest)
+    return found
+
+
+def found_claims(of: NeuronModel, *objects: Manifest) -> dict[str, Claim]:
+    return {str(claim.key): claim for claim in claims(revision(of), snapshot(*objects), NOW)}
+
+
+BOTH = (as_object(FIRST), as_object(SECOND), stored(revision(FIRST).manifest), stored(revision(SECOND).manifest))
+FAILED_POD = pod(phase="Failed", container=ended(terminated(FailureCode.STORE_ACCESS_DENIED)))
+
+
+def own(of: NeuronModel, manifest: Manifest) -> Manifest:
+    """A pod of the model's Job."""
+    labels = {names.MODEL_LABEL: of.metadata.name, names.COMPONENT_LABEL: names.COMPILE_COMPONENT}
+    return stored(manifest, labels=labels | {names.ARTIFACT_LABEL: artifact_label(of)})
+
+
+def artifact_label(of: NeuronModel) -> str:
+    return names.artifact_label(revision(of).record.artifact_digest)
+
+
+def test_all_who_want_the_artifact_claim_it() -> None:
+    found = found_claims(FIRST, *BOTH)
+    assert found.keys() == {"ml/first", "ml/second"}
+    assert all(claim.wanted and not claim.has_live_job for claim in found.values())
+    assert found == found_claims(SECOND, *BOTH)
+    assert live_job(revision(FIRST), snapshot(*BOTH)) is None
+
+
+def test_a_live_job_is_seen_by_all() -> None:
+    live = stored(job(FIRST))
+    found = found_claims(SECOND, *BOTH, live)
+    assert (found["ml/first"].has_live_job, found["ml/second"].has_live_job) == (True, False)
+    assert live_job(revision(SECOND), snapshot(*BOTH, live)) == live
+
+
+def test_a_failure_of_ones_own_is_known_to_all() -> None:
+    failed = stored(job(FIRST, conditions=[condition("Failed")]))
+    first = found_claims(SECOND, *BOTH, failed, own(FIRST, FAILED_POD))["ml/first"]
+    assert (first.has_live_job, first.gave_up, first.failed_for_own_reason) == (False, True, True)
+
+
+def changed(**spec: Any) -> Manifest:
+    manifest = as_object(FIRST)
+    return manifest | {"spec": manifest["spec"] | spec}
+
+
+OUTSIDERS: dict[str, tuple[Manifest, ...]] = {
+    "a model that wants something else by now": (changed(shapes={"maxBatchSize": 2}), stored(revision(FIRST).manifest)),
+    "a suspended model": (changed(suspend=True), stored(revision(FIRST).manifest)),
+    "a model on its way out": (
+        stored(as_object(FIRST), deletionTimestamp="2026-01-01T12:00:00Z"),
+        stored(revision(FIRST).manifest),
+    ),
+    "a revision without its model": (stored(revision(FIRST).manifest),),
+    "a revision of an earlier model of the name": (
+        stored(as_object(FIRST), uid="uid-later"),
+        stored(revision(FIRST).manifest),
+    ),
+    "a revision that nobody can read": (as_object(FIRST), stored(revision(FIRST).manifest | {"data": {"a": 1}})),
+    "a revision without data": (as_object(FIRST), stored(revision(FIRST).manifest | {"data": None})),
+    "a model that nobody can read": (changed(model={}), stored(revision(FIRST).manifest)),
+}
+
+
+@pytest.mark.parametrize("case", OUTSIDERS)
+def test_who_has_no_claim(case: str) -> None:
+    beside = (as_object(SECOND), stored(revision(SECOND).manifest))
+    assert found_claims(SECOND, *beside, *OUTSIDERS[case]).keys() == {"ml/second"}
+
+
+def test_a_live_job_is_a_claim_even_when_its_model_wants_something_else() -> None:
+    objects = (*OUTSIDERS["a model that wants something else by now"], *BOTH[1::2], stored(job(FIRST)))
+    first = found_claims(SECOND, *objects)["ml/first"]
+    assert (first.wanted, first.has_live_job) == (False, True)
+
+
+def elsewhere(of: NeuronModel, namespace: str, domain: str) -> tuple[Manifest, Manifest]:
+    """The model and its revision in another namespace, with a store of the sharing domain that is asked for."""
+    manifest = as_object(of)
+    manifest["metadata"]["namespace"] = namespace
+    moved = NeuronModel.parse(manifest)
+    kept = record(moved)
+    kept = kept.model_copy(update={"store": kept.store.model_copy(update={"domain": domain})})
+    return manifest, stored(controller_revision(moved, revision(moved).hash, 1, kept))
+
+
+def test_another_namespace_cannot_claim_what_a_namespace_keeps_for_itself() -> None:
+    forged = elsewhere(FIRST, "evil", "ns/ml")
+    assert found_claims(SECOND, *BOTH[1::2], *forged).keys() == {"ml/second"}
+
+
+def test_namespaces_share_where_the_platform_says_so() -> None:
+    (_, mine), theirs = elsewhere(SECOND, "ml", SHARED_DOMAIN), elsewhere(FIRST, "other", SHARED_DOMAIN)
+    found = claims(parse_revision(mine), snapshot(as_object(SECOND), mine, *theirs), NOW)
+    assert {str(claim.key) for claim in found} == {"ml/second", "other/first"}
+
+
+def kept(of: Revision, **labels: str | None) -> Manifest:
+    manifest = stored(of.manifest)
+    edited = manifest["metadata"]["labels"] | labels
+    manifest["metadata"]["labels"] = {name: value for name, value in edited.items() if value is not None}
+    return manifest
+
+
+ONE, TWO = Key("ml", "first"), Key("ml", "second")
+COMPILE_POD = own(FIRST, pod())
+
+WOKEN: dict[str, tuple[Manifest, set[Key]]] = {
+    "a model": (as_object(FIRST), {ONE}),
+    "a Service": (stored(service(FIRST, "r")), {ONE}),
+    "a Deployment": (stored(revision(FIRST).record.deployment), {ONE}),
+    "a Job": (stored(job(FIRST)), {ONE, TWO}),
+    "a revision": (stored(revision(FIRST).manifest), {ONE, TWO}),
+    "a compile pod": (COMPILE_POD, {ONE, TWO}),
+    "a serving pod": (
+        stored(COMPILE_POD, labels=COMPILE_POD["metadata"]["labels"] | {names.COMPONENT_LABEL: "serving"}),
+        {ONE},
+    ),
+    "an account": (stored(service_accounts("ml", Identities())[0]), {ONE, TWO}),
+    "an account elsewhere": (stored(service_accounts("other", Identities())[0]), set()),
+    "a pod without labels": (stored(pod()), set()),
+    "a revision without the model's label": (kept(revision(FIRST), **{names.MODEL_LABEL: None}), {ONE, TWO}),
+}
+
+
+@pytest.mark.parametrize("case", WOKEN)
+def test_whom_a_change_wakes(case: str) -> None:
+    changed_object, expected = WOKEN[case]
+    assert affected_models(changed_object, snapshot(*BOTH)) == expected
+
+
+def test_a_revision_whose_label_was_taken_still_wakes_its_model() -> None:
+    edited = kept(revision(FIRST), **{names.MODEL_LABEL: None})
+    objects = (as_object(FIRST), as_object(SECOND), edited, stored(revision(SECOND).manifest))
+    assert affected_models(stored(job(SECOND)), snapshot(*objects)) == {ONE, TWO}
