@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from types import FrameType
 
 from demo import settings
-from demo.run import Demo
 from demo.screen import Screen
 from neuron_localcluster.cluster import Cluster
 from neuron_localcluster.errors import ClusterError
@@ -34,6 +33,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(*, detach: bool) -> int:
+    # Ending everything should not wait for what only a run needs.
+    from demo.run import Demo
+
     settings.STATE.mkdir(exist_ok=True)
     interrupted = 130
     with settings.LOG.open("w", encoding="utf-8") as log:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
+import threading
 import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import httpx
-import openai
 
 from demo.failure import DemoFailed
 from demo.screen import Screen
+
+if TYPE_CHECKING:
+    import openai
 
 QUESTION = "What is gravity?"
 _MAX_TOKENS = 120
@@ -30,8 +35,15 @@ class Answer:
         )
 
 
+def prepare() -> None:
+    """Import the client, which takes seconds, while other things are being waited for."""
+    threading.Thread(target=importlib.import_module, args=("openai",), daemon=True).start()
+
+
 def ask(address: str, model: str, screen: Screen) -> Answer:
     """Stream the answer to QUESTION; raises DemoFailed when the API refuses or breaks off."""
+    import openai
+
     screen.begin("Asking")
     with (
         httpx.Client(timeout=60.0, trust_env=False) as http,

@@ -84,3 +84,20 @@ def compile_share(model: Manifest) -> tuple[str, float | None, float | None]:
         None if percent is None else percent / 100,
         None if eta is None else float(eta),
     )
+
+
+def describe_pod(pod: Manifest) -> list[str]:
+    """Why a pod is not ready, as far as the pod knows: one line per finding."""
+    name, status = pod["metadata"]["name"], pod.get("status", {})
+    lines = [f"pod {name} is {status.get('phase', 'unknown')}"]
+    lines += [
+        f"pod {name}: {found['type']}={found['status']} {found.get('reason', '')} {found.get('message', '')}".rstrip()
+        for found in status.get("conditions") or []
+        if found["status"] != "True" and found.get("message")
+    ]
+    for container in status.get("containerStatuses") or []:
+        for state in ("waiting", "terminated"):
+            if found := container.get("state", {}).get(state):
+                code = f" exit code {found['exitCode']}" if "exitCode" in found else ""
+                lines.append(f"pod {name}: {state}{code} {found.get('reason', '')} {found.get('message', '')}".rstrip())
+    return lines

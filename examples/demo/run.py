@@ -7,13 +7,13 @@ import traceback
 from typing import TextIO
 
 from demo import closing, settings, stages
-from demo.answer import ask
+from demo.answer import ask, prepare
 from demo.failure import DemoFailed
 from demo.follow import Follower
 from demo.screen import Screen
 from demo.tools import Tools
 
-STAGES = 9
+STAGES = 10
 
 
 class Demo:
@@ -40,13 +40,15 @@ class Demo:
 
     def _run(self) -> None:
         began, screen = time.monotonic(), self._screen
+        prepare()
+        compiler = stages.check_machine(screen)
         binaries = stages.get_binaries(screen)
         hub_root = stages.get_model(screen)
         cluster = stages.start_cluster(screen, hub_root)
         self._environment = closing.environment_line(cluster.kubeconfig, binaries.clients)
         tools = Tools(binaries, cluster.kubeconfig, settings.STATE, self._log)
         stages.make_bucket(screen, cluster)
-        stages.install_chart(screen, cluster, tools)
+        stages.install_chart(screen, cluster, tools, compiler)
         stages.wait_for_operator(screen, tools)
         stages.apply_manifest(screen, tools)
         address = Follower(tools, screen).run()

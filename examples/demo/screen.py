@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from dataclasses import dataclass, field
@@ -11,9 +10,10 @@ from typing import TextIO
 
 _TICK_SECONDS = 0.2
 _NEWS_SECONDS = 15.0
-_NEWS_FRACTION = 0.1
-_BAR_WIDTH = 24
-_TITLE_WIDTH = 24
+_NEWS_PERCENT = 10
+_BAR_WIDTH = 16
+_TITLE_WIDTH = 22
+_DEFAULT_WIDTH = 80
 _ERASE = "\r\x1b[2K"
 
 
@@ -41,7 +41,7 @@ class Screen:
         self._live = is_terminal(stream) if live is None else live
         self._number = 0
         self._line: _Line | None = None
-        self._shown: tuple[str, float, float] | None = None
+        self._shown: tuple[str, float | None, float] | None = None
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self.timings: list[tuple[str, float]] = []
@@ -71,7 +71,7 @@ class Screen:
             if self._live:
                 self._draw()
             elif self._is_news(self._line):
-                self._shown = (detail, fraction or 0.0, time.monotonic())
+                self._shown = (detail, fraction, time.monotonic())
                 self._print(f"{_head(self._line)}  {_progress(self._line)}")
 
     def end(self, detail: str = "") -> None:
@@ -118,7 +118,7 @@ class Screen:
     def _draw(self) -> None:
         if not self._live or self._line is None:
             return
-        width = shutil.get_terminal_size().columns - 1
+        width = _width(self._stream) - 1
         line = f"{_head(self._line)}  {_progress(self._line)}"
         self._stream.write(_ERASE + (line if len(line) <= width else line[: width - 1] + "…"))
         self._stream.flush()
@@ -129,7 +129,8 @@ class Screen:
         if self._shown is None or self._shown[0] != line.detail:
             return True
         _, fraction, when = self._shown
-        return (line.fraction or 0.0) - fraction >= _NEWS_FRACTION or time.monotonic() - when >= _NEWS_SECONDS
+        advance = _percent(line.fraction) - _percent(fraction)
+        return advance >= _NEWS_PERCENT or time.monotonic() - when >= _NEWS_SECONDS
 
     def _print(self, text: str) -> None:
         self._stream.write(text + "\n")
@@ -141,6 +142,14 @@ class Screen:
 def is_terminal(stream: TextIO) -> bool:
     """Whether lines can be redrawn there."""
     return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+
+
+def _width(stream: TextIO) -> int:
+    try:
+        # A terminal that does not know its size says 0.
+        return os.get_terminal_size(stream.fileno()).columns or _DEFAULT_WIDTH
+    except OSError:
+        return _DEFAULT_WIDTH
 
 
 def duration(seconds: float) -> str:
@@ -155,10 +164,15 @@ def _head(line: _Line) -> str:
 def _progress(line: _Line) -> str:
     parts = []
     if line.fraction is not None:
-        filled = round(_BAR_WIDTH * min(1.0, max(0.0, line.fraction)))
-        parts.append(f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {line.fraction:4.0%}")
+        percent = _percent(line.fraction)
+        filled = _BAR_WIDTH * percent // 100
+        parts.append(f"[{'#' * filled}{'.' * (_BAR_WIDTH - filled)}] {percent:3d}%")
     if line.remaining is not None:
-        parts.append(f"{duration(line.remaining)} left")
+        parts.append(f"ETA {int(line.remaining) // 60}:{int(line.remaining) % 60:02d}")
     if line.detail:
         parts.append(line.detail)
     return "  ".join(parts)
+
+
+def _percent(fraction: float | None) -> int:
+    return round(100 * min(1.0, max(0.0, fraction or 0.0)))

@@ -28,9 +28,9 @@ SERVING_IMAGE = f"neuron-operator.dev/cpu:{VERSION}"
 COMPILE_IMAGE = f"neuron-operator.dev/cpu-compile:{VERSION}"
 
 
-def images(programs: Path, environment: dict[str, str]) -> dict[str, Image]:
+def images(programs: Path) -> dict[str, Image]:
     """What the cluster takes for the three images: this project's own virtual environment."""
-    image: Image = {"path": str(programs), "env": environment}
+    image: Image = {"path": str(programs)}
     return dict.fromkeys((f"{OPERATOR_IMAGE}:{VERSION}", SERVING_IMAGE, COMPILE_IMAGE), image)
 
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import yaml
-from botocore.exceptions import BotoCoreError, ClientError
 
 from demo import settings
 from demo.failure import DemoFailed
+from demo.progress import describe_pod
 from demo.screen import Screen
 from demo.tools import Tools
 from neuron_localcluster.binaries.locate import ensure_binaries
@@ -26,6 +26,19 @@ from neuron_localcluster.standins import aws, models
 _ROLLOUT_SECONDS = 120
 _DEPLOYMENT = f"deployment/{settings.RELEASE}"
 _IN_OPERATOR_NAMESPACE = f"--namespace={settings.OPERATOR_NAMESPACE}"
+
+
+def check_machine(screen: Screen) -> str:
+    """The compiler that artifacts are made with, for example `g++-12`: its major version is part of their digest."""
+    screen.begin("This machine")
+    program = shutil.which("g++")
+    if program is None:
+        raise DemoFailed("g++ is not on PATH; models cannot be compiled", remedy="Debian, Ubuntu: apt install g++")
+    version = subprocess.run([program, "-dumpversion"], capture_output=True, text=True, check=True).stdout
+    compiler = f"g++-{version.strip().partition('.')[0]}"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    screen.end(f"{len(os.sched_getaffinity(0))} CPUs, {memory:.0f} GiB, {compiler}")
+    return compiler
 
 
 def get_binaries(screen: Screen) -> Binaries:
@@ -53,10 +66,9 @@ def get_model(screen: Screen) -> Path:
 def start_cluster(screen: Screen, hub_root: Path) -> Cluster:
     """The local cluster, running."""
     screen.begin("Local cluster")
-    images = settings.images(Path(sys.executable).parent, dict(aws.CREDENTIALS))
-    cluster = Cluster(settings.CLUSTER, images=images, hub_root=hub_root)
+    cluster = Cluster(settings.CLUSTER, images=settings.images(Path(sys.executable).parent), hub_root=hub_root)
     try:
-        cluster.up(_show(screen))
+        cluster.up(_show(screen, named=True))
     except ClusterError as error:
         raise _failed(error) from error
     running = [component.name for component in cluster.status() if component.pid]
@@ -69,12 +81,12 @@ def make_bucket(screen: Screen, cluster: Cluster) -> None:
     screen.begin("Bucket for artifacts")
     try:
         aws.ensure_bucket(cluster.aws_endpoint, settings.BUCKET)
-    except (BotoCoreError, ClientError) as error:
+    except ClusterError as error:
         raise DemoFailed(str(error), log=cluster.log("aws")) from error
     screen.end(f"s3://{settings.BUCKET} at {cluster.aws_endpoint}")
 
 
-def install_chart(screen: Screen, cluster: Cluster, tools: Tools) -> None:
+def install_chart(screen: Screen, cluster: Cluster, tools: Tools, compiler: str) -> None:
     """The operator's chart, by the real helm."""
     screen.begin("Operator's chart")
     values = settings.chart_values(
@@ -82,7 +94,7 @@ def install_chart(screen: Screen, cluster: Cluster, tools: Tools) -> None:
         aws=cluster.aws_endpoint,
         region=aws.REGION,
         torch=importlib.metadata.version("torch").partition("+")[0],
-        cxx=_compiler(),
+        cxx=compiler,
     )
     settings.VALUES.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     _forget_interrupted_installs(tools)
@@ -118,25 +130,18 @@ def apply_manifest(screen: Screen, tools: Tools) -> None:
     screen.end(f"kubectl apply -f {shown}: {tools.kubectl('apply', f'--filename={settings.MANIFEST}').strip()}")
 
 
-def _show(screen: Screen) -> Progress:
+def _show(screen: Screen, *, named: bool = False) -> Progress:
+    """Progress of the cluster's package as that of the open stage; `named` says of which of its parts."""
+
     def show(step: Step) -> None:
-        detail = step.detail if step.stage in step.detail else f"{step.stage}: {step.detail}".removesuffix(": ")
-        screen.update(detail, None if step.finished else step.fraction)
+        if not step.finished:
+            screen.update(f"{step.stage} {step.detail}" if named else step.detail, step.fraction)
 
     return show
 
 
 def _failed(error: ClusterError) -> DemoFailed:
     return DemoFailed(str(error), log=error.log if isinstance(error, StageFailed) else None)
-
-
-def _compiler() -> str:
-    """The compiler that artifacts are made with: its major version is part of their digest."""
-    program = shutil.which("g++")
-    if program is None:
-        raise DemoFailed("g++ is not on PATH; models cannot be compiled", remedy="Debian, Ubuntu: apt install g++")
-    version = subprocess.run([program, "-dumpversion"], capture_output=True, text=True, check=True).stdout
-    return f"g++-{version.strip().partition('.')[0]}"
 
 
 def _forget_interrupted_installs(tools: Tools) -> None:
@@ -146,18 +151,13 @@ def _forget_interrupted_installs(tools: Tools) -> None:
 
 
 def _operator_failed(tools: Tools, error: DemoFailed) -> DemoFailed:
-    pods = tools.kubectl_json("get", "pods", _IN_OPERATOR_NAMESPACE)["items"]
-    states = [
-        f"pod {pod['metadata']['name']}: {pod['status'].get('phase')} {json.dumps(status.get('state', {}))}"
-        for pod in pods
-        for status in pod["status"].get("containerStatuses", [])
-    ]
     try:
         log = tools.kubectl("logs", _DEPLOYMENT, _IN_OPERATOR_NAMESPACE, "--tail=20").splitlines()
     except DemoFailed as refused:
         log = [refused.reason, *refused.excerpt]
+    pods = tools.kubectl_json("get", "pods", _IN_OPERATOR_NAMESPACE)["items"]
     return DemoFailed(
         f"the operator is not ready after {_ROLLOUT_SECONDS} s",
-        excerpt=[*error.excerpt, *states, *log],
+        excerpt=[*error.excerpt, *(line for pod in pods for line in describe_pod(pod)), *log],
         log=f"kubectl logs {_DEPLOYMENT} {_IN_OPERATOR_NAMESPACE}",
     )

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import boto3
-from botocore.config import Config
+from neuron_localcluster.errors import ClusterError
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -68,6 +67,10 @@ def is_ready(port: int) -> bool:
 
 def s3_client(endpoint: str) -> S3Client:
     """A client of the S3 at that endpoint, whatever the caller's own AWS configuration says."""
+    # Takes a second to import, which starting and ending a cluster should not wait for.
+    import boto3
+    from botocore.config import Config
+
     return boto3.client(
         "s3",
         endpoint_url=endpoint,
@@ -79,9 +82,13 @@ def s3_client(endpoint: str) -> S3Client:
 
 
 def ensure_bucket(endpoint: str, name: str) -> None:
-    """Create the bucket if it is not there. Raises botocore's ClientError, for example for a name S3 does not take."""
+    """Create the bucket if it is not there. Raises ClusterError, for example for a name that S3 does not take."""
     s3 = s3_client(endpoint)
+    from botocore.exceptions import BotoCoreError, ClientError
+
     try:
         s3.create_bucket(Bucket=name)
     except s3.exceptions.BucketAlreadyOwnedByYou:
         return
+    except (BotoCoreError, ClientError) as error:
+        raise ClusterError(f"bucket {name} at {endpoint}: {error}") from error

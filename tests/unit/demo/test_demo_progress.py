@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from demo import progress, settings
+from demo.tools import documents
+from neuron_operator.settings import PlatformSettings
+
+
+def model(*true: str, generation: int = 1, observed: int = 1, **status: Any) -> dict[str, Any]:
+    """A NeuronModel of which these conditions are true."""
+    conditions = [{"type": kind, "status": "True", "message": f"{kind} it is"} for kind in true]
+    return {
+        "metadata": {"generation": generation},
+        "status": {"observedGeneration": observed, "conditions": conditions, **status},
+    }
+
+
+@pytest.mark.parametrize(
+    ("true", "count"),
+    [
+        ((), 0),
+        (("SourceResolved",), 1),
+        (("SourceResolved", "Planned"), 2),
+        (("SourceResolved", "Compiled"), 1),
+        (("SourceResolved", "Planned", "Compiled", "Ready"), 4),
+    ],
+)
+def test_milestones_are_passed_in_their_order(true: tuple[str, ...], count: int) -> None:
+    assert progress.reached(model(*true)) == count
+
+
+def test_status_of_an_earlier_spec_says_nothing() -> None:
+    stale = model("SourceResolved", "Planned", "Compiled", "Ready", "Stalled", generation=2, observed=1)
+
+    assert progress.reached(stale) == 0
+    assert progress.failure(stale) is None
+
+
+def test_model_without_a_status_has_passed_nothing() -> None:
+    assert progress.reached({"metadata": {"generation": 1}}) == 0
+    assert progress.summary({"metadata": {"generation": 1}}, 0) == ""
+
+
+def test_failure_comes_with_its_remedy_and_the_end_of_the_log() -> None:
+    last = {"stage": "Compiling", "code": "X", "message": "m", "remedy": "Add memory", "logTail": "one\ntwo"}
+
+    failure = progress.failure(model("Stalled", lastFailure=last))
+
+    assert failure == progress.Failure("Stalled it is", "Add memory", ("one", "two"))
+
+
+def test_retries_are_not_a_failure() -> None:
+    assert progress.failure(model("Reconciling", lastFailure={"message": "once"})) is None
+
+
+@pytest.mark.parametrize(("reused", "words"), [(True, "found in the store"), (False, "MiB, compiled")])
+def test_artifact_is_said_to_be_found_or_compiled(reused: bool, words: str) -> None:
+    artifact = {"digest": f"sha256:{'a' * 64}", "sizeBytes": 2**20, "reused": reused}
+
+    assert words in progress.summary(model("Compiled", artifact=artifact), 2)
+
+
+def test_pod_that_waits_says_why() -> None:
+    waiting = {"reason": "ErrImagePull", "message": "no such image"}
+    pod = {
+        "metadata": {"name": "p"},
+        "status": {"phase": "Pending", "containerStatuses": [{"state": {"waiting": waiting}}]},
+    }
+
+    assert progress.describe_pod(pod) == ["pod p is Pending", "pod p: waiting ErrImagePull no such image"]
+
+
+def test_objects_are_cut_out_of_a_watch_as_kubectl_prints_it() -> None:
+    objects = [{"a": {"b": [1, {}]}}, {"c": "}"}, {}]
+    lines = "".join(json.dumps(item, indent=4) + "\n" for item in objects if item).splitlines(keepends=True)
+
+    assert list(documents(iter(lines))) == objects[:2]
+
+
+def test_chart_values_are_settings_that_the_operator_takes() -> None:
+    values = settings.chart_values(
+        hub="http://127.0.0.1:1", aws="http://127.0.0.1:2", region="us-east-1", torch="2.13.0", cxx="g++-12"
+    )
+
+    platform = PlatformSettings.model_validate(values["platform"])
+
+    assert platform.hugging_face.endpoint == "http://127.0.0.1:1"
+    assert platform.pod_environment["AWS_ENDPOINT_URL_S3"] == "http://127.0.0.1:2"
+    assert platform.cpu.toolchain == {"torch": "2.13.0", "cxx": "g++-12", "march": "x86-64-v3"}
