@@ -29,80 +29,85 @@ from .jobs import CompileJob, JobState, observe_job
 from .policies import Claim, GiveUp
 from .resources import names
 from .retries import failure_of, next_attempt
-from .revision import SHARED_DOMAIN, Revision, parse_revision
+from .revision import SHARED_DOMAIN, Revision, parent_name, parse_revision
 
 
 def live_job(revision: Revision, snapshot: Snapshot) -> Manifest | None:
-    """The Job that now works on the revision's artifact, of whichever model."""
-    for claimed in _sharing(revision, snapshot):
-        for job in _jobs(claimed, snapshot):
-            if job.state is JobState.LIVE:
-                return job.manifest
+    """The Job that now works on the revision's artifact, of whichever model.
+
+    It counts even when its model's spec asks for something else by now.
+    """
+    for manifest in snapshot.list(JOB, namespace=_namespace(revision), label=_label(revision)):
+        labels, namespace = labels_of(manifest), manifest["metadata"]["namespace"]
+        name = names.controller_revision(labels.get(names.MODEL_LABEL, ""), labels.get(names.REVISION_LABEL, ""))
+        recorded = snapshot.get(CONTROLLER_REVISION, Key(namespace, name))
+        if recorded is None or not _shares(recorded, revision):
+            continue
+        pods = snapshot.list(POD, namespace=namespace, label=(names.MODEL_LABEL, labels[names.MODEL_LABEL]))
+        if observe_job(manifest, pods).state is JobState.LIVE:
+            return manifest
     return None
 
 
 def claims(revision: Revision, snapshot: Snapshot, now: datetime) -> list[Claim]:
-    """All models that want the revision's artifact from the same store, or still have a Job that makes it."""
+    """All models that want the revision's artifact from the same store."""
     found = []
-    for claimed in _sharing(revision, snapshot):
-        model = _owning_model(claimed, snapshot)
-        if model is None:
-            continue
-        claim = _claim(model, claimed, _jobs(claimed, snapshot), now)
-        if claim.wanted or claim.has_live_job:
-            found.append(claim)
+    for manifest in snapshot.list(CONTROLLER_REVISION, namespace=_namespace(revision), label=_label(revision)):
+        model = _wanting_model(manifest, snapshot)
+        if model is not None and _shares(manifest, revision):
+            found.append(_claim(model, _jobs(model, revision, snapshot), now))
     return found
 
 
-def _sharing(revision: Revision, snapshot: Snapshot) -> list[Revision]:
-    label = (names.ARTIFACT_LABEL, names.artifact_label(revision.record.artifact_digest))
-    # What stands in another namespace was written by another tenant: it counts only where sharing is cluster-wide.
-    namespace = None if revision.record.store.domain == SHARED_DOMAIN else revision.manifest["metadata"]["namespace"]
-    found = []
-    for manifest in snapshot.list(CONTROLLER_REVISION, namespace=namespace, label=label):
-        try:
-            other = parse_revision(manifest)
-        except ValidationError:
-            continue
-        if other.record.store == revision.record.store:
-            found.append(other)
-    return found
+def _label(revision: Revision) -> tuple[str, str]:
+    return names.ARTIFACT_LABEL, names.artifact_label(revision.record.artifact_digest)
 
 
-def _owning_model(claimed: Revision, snapshot: Snapshot) -> NeuronModel | None:
-    metadata = claimed.manifest["metadata"]
-    manifest = snapshot.get(NEURON_MODEL, Key(metadata["namespace"], claimed.model))
-    if manifest is None or is_deleting(manifest) or not is_owned_by(claimed.manifest, uid_of(manifest)):
+def _namespace(revision: Revision) -> str | None:
+    """Where to look. Other tenants write other namespaces: they count only where sharing is cluster-wide."""
+    if revision.record.store.domain == SHARED_DOMAIN:
+        return None
+    return str(revision.manifest["metadata"]["namespace"])
+
+
+def _shares(recorded: Manifest, revision: Revision) -> bool:
+    try:
+        return parse_revision(recorded).record.store == revision.record.store
+    except ValidationError:
+        return False
+
+
+def _wanting_model(recorded: Manifest, snapshot: Snapshot) -> NeuronModel | None:
+    manifest = snapshot.get(NEURON_MODEL, Key(recorded["metadata"]["namespace"], parent_name(recorded)))
+    if manifest is None or is_deleting(manifest) or not is_owned_by(recorded, uid_of(manifest)):
         return None
     try:
-        return NeuronModel.parse(manifest)
+        model = NeuronModel.parse(manifest)
     except ValidationError:
         return None
+    wanted = names.controller_revision(model.metadata.name, revision_hash(model.spec))
+    return model if wanted == recorded["metadata"]["name"] and not model.spec.suspend else None
 
 
-def _jobs(claimed: Revision, snapshot: Snapshot) -> list[CompileJob]:
-    metadata = claimed.manifest["metadata"]
-    owners = {reference["uid"] for reference in metadata.get("ownerReferences") or []}
-    label = (names.MODEL_LABEL, claimed.model)
-    artifact = names.artifact_label(claimed.record.artifact_digest)
-    pods = snapshot.list(POD, namespace=metadata["namespace"], label=label)
+def _jobs(model: NeuronModel, revision: Revision, snapshot: Snapshot) -> list[CompileJob]:
+    namespace, name = model.key
+    pods = snapshot.list(POD, namespace=namespace, label=(names.MODEL_LABEL, name))
     jobs = [
         observe_job(job, pods)
-        for job in snapshot.list(JOB, namespace=metadata["namespace"], label=label)
-        if labels_of(job).get(names.ARTIFACT_LABEL) == artifact and any(is_owned_by(job, owner) for owner in owners)
+        for job in snapshot.list(JOB, namespace=namespace, label=(names.MODEL_LABEL, name))
+        if is_owned_by(job, model.metadata.uid)
     ]
-    return sorted(jobs, key=lambda job: job.attempt)
+    label = names.artifact_label(revision.record.artifact_digest)
+    return sorted((job for job in jobs if job.artifact_label == label), key=lambda job: job.attempt)
 
 
-def _claim(model: NeuronModel, claimed: Revision, jobs: list[CompileJob], now: datetime) -> Claim:
+def _claim(model: NeuronModel, jobs: list[CompileJob], now: datetime) -> Claim:
     newest = jobs[-1] if jobs else None
     failed = newest is not None and newest.state is JobState.FAILED
     return Claim(
         key=model.key,
         created_at=model.metadata.creation_timestamp,
         uid=model.metadata.uid,
-        wanted=revision_hash(model.spec) == claimed.hash and not model.spec.suspend,
-        has_live_job=any(job.state is JobState.LIVE for job in jobs),
         gave_up=newest is not None and failed and isinstance(next_attempt(model, newest, now), GiveUp),
         failed_for_own_reason=newest is not None and failed and failure_of(newest).retry is RetryClass.OWN,
     )

@@ -19,14 +19,11 @@ _SHOWN_STEP = timedelta(seconds=60)
 
 @dataclass(frozen=True)
 class Claim:
-    """A model that wants an artifact, or once did and still has a Job that makes it."""
+    """A model that wants an artifact."""
 
     key: Key
     created_at: str
     uid: str
-    wanted: bool
-    """Its spec still asks for the artifact, and it is not suspended."""
-    has_live_job: bool
     gave_up: bool
     """Its compile failed, and it makes no further attempt."""
     failed_for_own_reason: bool
@@ -34,14 +31,12 @@ class Claim:
 
 
 def holder(claims: Sequence[Claim]) -> Claim | None:
-    """The one model that compiles: who has a live Job, else the oldest that may.
+    """The one model that starts a compile while no Job is live: the oldest that may.
 
     Everybody computes the same answer from the same objects, so there is nothing to lock. A failure that comes with the
     inputs counts for all who share them; one that is a model's own passes the flight on.
     """
-    candidates = [claim for claim in claims if claim.has_live_job] or [
-        claim for claim in claims if claim.wanted and not claim.failed_for_own_reason
-    ]
+    candidates = [claim for claim in claims if not claim.failed_for_own_reason]
     return min(candidates, key=lambda claim: (claim.created_at, claim.uid), default=None)
 
 

@@ -70,22 +70,20 @@ def artifact_label(of: NeuronModel) -> str:
 def test_all_who_want_the_artifact_claim_it() -> None:
     found = found_claims(FIRST, *BOTH)
     assert found.keys() == {"ml/first", "ml/second"}
-    assert all(claim.wanted and not claim.has_live_job for claim in found.values())
     assert found == found_claims(SECOND, *BOTH)
     assert live_job(revision(FIRST), snapshot(*BOTH)) is None
 
 
 def test_a_live_job_is_seen_by_all() -> None:
     live = stored(job(FIRST))
-    found = found_claims(SECOND, *BOTH, live)
-    assert (found["ml/first"].has_live_job, found["ml/second"].has_live_job) == (True, False)
     assert live_job(revision(SECOND), snapshot(*BOTH, live)) == live
 
 
 def test_a_failure_of_ones_own_is_known_to_all() -> None:
     failed = stored(job(FIRST, conditions=[condition("Failed")]))
     first = found_claims(SECOND, *BOTH, failed, own(FIRST, FAILED_POD))["ml/first"]
-    assert (first.has_live_job, first.gave_up, first.failed_for_own_reason) == (False, True, True)
+    assert (first.gave_up, first.failed_for_own_reason) == (True, True)
+    assert live_job(revision(SECOND), snapshot(*BOTH, failed, own(FIRST, FAILED_POD))) is None
 
 
 def changed(**spec: Any) -> Manifest:
@@ -117,10 +115,22 @@ def test_who_has_no_claim(case: str) -> None:
     assert found_claims(SECOND, *beside, *OUTSIDERS[case]).keys() == {"ml/second"}
 
 
-def test_a_live_job_is_a_claim_even_when_its_model_wants_something_else() -> None:
-    objects = (*OUTSIDERS["a model that wants something else by now"], *BOTH[1::2], stored(job(FIRST)))
-    first = found_claims(SECOND, *objects)["ml/first"]
-    assert (first.wanted, first.has_live_job) == (False, True)
+def test_a_live_job_counts_even_when_its_model_wants_something_else() -> None:
+    live = stored(job(FIRST))
+    objects = (*OUTSIDERS["a model that wants something else by now"], *BOTH[1::2], live)
+    assert live_job(revision(SECOND), snapshot(*objects)) == live
+
+
+STRAYS: dict[str, Manifest] = {
+    "its revision is gone": stored(job(model(name="unknown"))),
+    "its labels were taken": stored(job(FIRST), labels={names.ARTIFACT_LABEL: artifact_label(FIRST)}),
+    "in another namespace": stored(job(FIRST), namespace="other"),
+}
+
+
+@pytest.mark.parametrize("case", STRAYS)
+def test_a_job_that_cannot_be_told_to_share_the_store_does_not_count(case: str) -> None:
+    assert live_job(revision(SECOND), snapshot(*BOTH, STRAYS[case])) is None
 
 
 def elsewhere(of: NeuronModel, namespace: str, domain: str) -> tuple[Manifest, Manifest]:

@@ -27,7 +27,7 @@ from support.models import NOW, NOW_TEXT
 
 
 def claim(name: str, created: str = "2026-01-01T11:00:00Z", **fields: bool) -> Claim:
-    given_fields = {"wanted": True, "has_live_job": False, "gave_up": False, "failed_for_own_reason": False} | fields
+    given_fields = {"gave_up": False, "failed_for_own_reason": False} | fields
     return Claim(key=Key("ml", name), created_at=created, uid=f"uid-{name}", **given_fields)
 
 
@@ -37,18 +37,15 @@ HOLDERS = {
     "nobody": ([], None),
     "the oldest": ([claim("young"), claim("old", OLD)], "old"),
     "equal age: by UID": ([claim("b"), claim("a")], "a"),
-    "a live Job beats age": ([claim("old", OLD), claim("young", has_live_job=True)], "young"),
-    "a live Job of a model that wants something else by now": (
-        [claim("old", OLD), claim("moved-on", wanted=False, has_live_job=True)],
-        "moved-on",
-    ),
-    "who does not want it does not start": ([claim("old", OLD, wanted=False), claim("young")], "young"),
     "a failure of one's own passes the flight on": (
         [claim("old", OLD, gave_up=True, failed_for_own_reason=True), claim("young")],
         "young",
     ),
     "a failure of the inputs does not": ([claim("old", OLD, gave_up=True), claim("young")], "old"),
-    "nobody may": ([claim("a", failed_for_own_reason=True), claim("b", wanted=False)], None),
+    "nobody may": (
+        [claim("a", failed_for_own_reason=True), claim("b", gave_up=True, failed_for_own_reason=True)],
+        None,
+    ),
 }
 
 

@@ -1,13 +1,14 @@
 """Has the artifact compiled: at most one Job at a time for it, by the model that holds the flight."""
 
 from neuron_operator.api.conditions import Reason
-from neuron_operator.api.objects import Key, is_deleting
+from neuron_operator.api.objects import Key, is_deleting, labels_of
 from neuron_operator.api.status import CompileStatus, LastFailure, WaitingFor
 from neuron_operator.diagnosis.catalogue import TIMED_OUT
 from neuron_operator.diagnosis.containers import Diagnosis
-from neuron_operator.model.flight import claims
+from neuron_operator.model.flight import claims, live_job
 from neuron_operator.model.jobs import CompileJob, JobState
-from neuron_operator.model.policies import Claim, GiveUp, RetryLater, holder, progress_to_show
+from neuron_operator.model.policies import GiveUp, RetryLater, holder, progress_to_show
+from neuron_operator.model.resources import names
 from neuron_operator.model.resources.compile_job import compile_job
 from neuron_operator.model.retries import failure_of, next_attempt
 from neuron_operator.model.revision import Revision
@@ -99,9 +100,14 @@ async def _start(scope: Scope, tools: Tools, revision: Revision, newest: Compile
                 attempt, failures = newest.attempt + 1, retry_now.failures
     # Between a look at the claims and the answer to the create, no other model may look: it would not see the Job.
     async with tools.flight_lock(revision.record.artifact_digest):
+        shared = live_job(revision, tools.snapshot)
+        if shared is not None:
+            return _wait_for(
+                Key(shared["metadata"]["namespace"], labels_of(shared)[names.MODEL_LABEL]), scope.model.key
+            )
         flight = holder(claims(revision, tools.snapshot, tools.clock()))
         if flight is not None and flight.key != scope.model.key:
-            return _wait_for(flight, scope.model.key)
+            return _wait_for(flight.key, scope.model.key, gave_up=flight.gave_up)
         job = compile_job(scope.model, revision, tools.settings, attempt=attempt, failures=failures)
         created = await tools.children.create(job)
     name = created["metadata"]["name"]
@@ -109,9 +115,9 @@ async def _start(scope: Scope, tools: Tools, revision: Revision, newest: Compile
     return Wait(Reason.JOB_PENDING, f"Compile Job {name} was created")
 
 
-def _wait_for(flight: Claim, own: Key) -> Step:
-    name = flight.key.name if flight.key.namespace == own.namespace else str(flight.key)
-    if flight.gave_up:
+def _wait_for(other: Key, own: Key, *, gave_up: bool = False) -> Step:
+    name = other.name if other.namespace == own.namespace else str(other)
+    if gave_up:
         message = f"NeuronModel {name} compiles the same artifact and has failed; its status says why"
         return Fail(Reason.COMPILE_FAILED, message, after=_SHARED_SECONDS)
     message = f"NeuronModel {name} compiles the same artifact; it will be shared"
@@ -135,7 +141,7 @@ def _wanted_by_others(job: CompileJob, scope: Scope, tools: Tools) -> bool:
     if revision is None:
         return False
     found = claims(revision, tools.snapshot, tools.clock())
-    return any(claim.wanted and claim.key != scope.model.key for claim in found)
+    return any(claim.key != scope.model.key for claim in found)
 
 
 def _newest_failure(jobs: list[CompileJob]) -> CompileJob | None:
