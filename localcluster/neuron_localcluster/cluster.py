@@ -89,7 +89,7 @@ class Cluster:
                 Component(plane.controller_manager(), plane.controller_manager_is_ready),
                 Component(plane.scheduler(), plane.scheduler_is_ready),
             ]
-            if kept.nodes and components.exists("neuron_localcluster.node.__main__"):
+            if kept.nodes:
                 clients.append(components.node_agent(self.state_dir, kept, plane.kubeconfig(identities.NODE_AGENT)))
             clocks |= self._start(clients, progress)
             self._wait([*clients, *standins], clocks)

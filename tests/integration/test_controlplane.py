@@ -11,6 +11,7 @@ from neuron_localcluster import proc
 from neuron_localcluster.binaries.locate import ensure_binaries
 from neuron_localcluster.cluster import Cluster
 from neuron_localcluster.errors import StageFailed
+from neuron_localcluster.nodes import CPU_NODE
 from neuron_localcluster.processes import OWNER_VARIABLE
 from support.kubectl import Kubectl
 
@@ -82,3 +83,29 @@ def test_every_write_is_in_the_audit_log_and_the_reads_of_the_control_plane_are_
     assert "get" in ours
     reads = {event["user"]["username"] for event in events if event["verb"] in ("get", "list", "watch")}
     assert reads.isdisjoint({"system:kube-scheduler", "system:kube-controller-manager", "system:apiserver"})
+
+
+def test_the_neuron_node_is_for_pods_that_ask_for_devices(kubectl: Kubectl) -> None:
+    nodes = {node["metadata"]["name"]: node for node in kubectl.json("get", "nodes")["items"]}
+    inf2 = nodes["inf2"]
+    assert inf2["metadata"]["labels"]["node.kubernetes.io/instance-type"] == "inf2.xlarge"
+    assert inf2["status"]["allocatable"]["aws.amazon.com/neuroncore"] == "2"
+    assert [taint["key"] for taint in inf2["spec"]["taints"]] == ["aws.amazon.com/neuron"]
+    assert "taints" not in nodes["cpu"]["spec"]
+
+
+def test_pods_end_with_the_cluster_even_when_the_node_agent_was_killed(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path, images={"shell:1": {"path": "/bin"}}, nodes=[CPU_NODE])
+    try:
+        cluster.up()
+        kubectl = Kubectl(ensure_binaries().kubectl, cluster.kubeconfig)
+        kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=30s")
+        kubectl("run", "sleeper", "--image=shell:1", "--command", "--", "sh", "-c", "setsid sleep 600 & exec sleep 600")
+        kubectl("wait", "--for=jsonpath={.status.phase}=Running", "pod/sleeper", "--timeout=30s")
+        agent = next(component.pid for component in cluster.status() if component.name == "node-agent")
+        process = proc.look_up(agent or 0)
+        assert process is not None
+        proc.signal_process(process, signal.SIGKILL)
+    finally:
+        cluster.down(purge=True)
+    assert proc.with_environment(OWNER_VARIABLE, str(cluster.state_dir)) == []
