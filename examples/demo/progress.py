@@ -101,3 +101,10 @@ def describe_pod(pod: Manifest) -> list[str]:
                 code = f" exit code {found['exitCode']}" if "exitCode" in found else ""
                 lines.append(f"pod {name}: {state}{code} {found.get('reason', '')} {found.get('message', '')}".rstrip())
     return lines
+
+
+def is_rolled_out(deployment: Manifest) -> bool:
+    """Whether all pods of a Deployment are of its newest template, and available."""
+    status, wanted = deployment.get("status", {}), deployment["spec"].get("replicas", 1)
+    counts = [status.get(count, 0) for count in ("replicas", "updatedReplicas", "availableReplicas")]
+    return status.get("observedGeneration", 0) >= deployment["metadata"]["generation"] and counts == [wanted] * 3

@@ -7,13 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import yaml
 
 from demo import settings
 from demo.failure import DemoFailed
-from demo.progress import describe_pod
+from demo.progress import describe_pod, is_rolled_out
 from demo.screen import Screen
 from demo.tools import Tools
 from neuron_localcluster.binaries.locate import ensure_binaries
@@ -23,7 +26,10 @@ from neuron_localcluster.errors import ClusterError, StageFailed
 from neuron_localcluster.progress import Progress, Step
 from neuron_localcluster.standins import aws, models
 
-_ROLLOUT_SECONDS = 120
+_OPERATOR_SECONDS = 60.0
+_OPERATOR_PORT = 8080
+_OPERATOR_PODS = "app.kubernetes.io/name=neuron-operator"
+_POLL_SECONDS = 0.3
 _DEPLOYMENT = f"deployment/{settings.RELEASE}"
 _IN_OPERATOR_NAMESPACE = f"--namespace={settings.OPERATOR_NAMESPACE}"
 
@@ -115,12 +121,37 @@ def install_chart(screen: Screen, cluster: Cluster, tools: Tools, compiler: str)
 def wait_for_operator(screen: Screen, tools: Tools) -> None:
     """The operator's pod, ready."""
     screen.begin("Operator")
-    screen.update("starting")
+    deadline = time.monotonic() + _OPERATOR_SECONDS
+    while not (found := _operator(tools)).ready:
+        if time.monotonic() > deadline:
+            raise _operator_failed(tools, found)
+        screen.update(found.findings[-1] if found.findings else "no pod yet")
+        time.sleep(_POLL_SECONDS)
+    screen.end(f"ready at {found.address}")
+
+
+@dataclass(frozen=True)
+class _Operator:
+    ready: bool
+    address: str
+    findings: tuple[str, ...]
+
+
+def _operator(tools: Tools) -> _Operator:
+    deployment = tools.kubectl_json("get", "deployment", settings.RELEASE, _IN_OPERATOR_NAMESPACE)
+    pods = tools.kubectl_json("get", "pods", _IN_OPERATOR_NAMESPACE, f"--selector={_OPERATOR_PODS}")["items"]
+    findings = tuple(line for pod in pods for line in describe_pod(pod))
+    # What the API server knows may be from before the cluster was last stopped; an answer is from now.
+    answering = next((address for pod in pods if (address := pod["status"].get("podIP")) and _is_ready(address)), "")
+    return _Operator(is_rolled_out(deployment) and bool(answering), answering, findings)
+
+
+def _is_ready(address: str) -> bool:
     try:
-        tools.kubectl("rollout", "status", _DEPLOYMENT, _IN_OPERATOR_NAMESPACE, f"--timeout={_ROLLOUT_SECONDS}s")
-    except DemoFailed as error:
-        raise _operator_failed(tools, error) from error
-    screen.end("ready")
+        answer = httpx.get(f"http://{address}:{_OPERATOR_PORT}/readyz", timeout=1.0, trust_env=False)
+    except httpx.HTTPError:
+        return False
+    return answer.status_code == httpx.codes.OK
 
 
 def apply_manifest(screen: Screen, tools: Tools) -> None:
@@ -150,14 +181,13 @@ def _forget_interrupted_installs(tools: Tools) -> None:
     tools.kubectl("delete", "secrets", _IN_OPERATOR_NAMESPACE, f"--selector={pending}", "--ignore-not-found")
 
 
-def _operator_failed(tools: Tools, error: DemoFailed) -> DemoFailed:
+def _operator_failed(tools: Tools, found: _Operator) -> DemoFailed:
     try:
         log = tools.kubectl("logs", _DEPLOYMENT, _IN_OPERATOR_NAMESPACE, "--tail=20").splitlines()
     except DemoFailed as refused:
         log = [refused.reason, *refused.excerpt]
-    pods = tools.kubectl_json("get", "pods", _IN_OPERATOR_NAMESPACE)["items"]
     return DemoFailed(
-        f"the operator is not ready after {_ROLLOUT_SECONDS} s",
-        excerpt=[*error.excerpt, *(line for pod in pods for line in describe_pod(pod)), *log],
+        f"the operator is not ready after {_OPERATOR_SECONDS:.0f} s",
+        excerpt=[*found.findings, *log],
         log=f"kubectl logs {_DEPLOYMENT} {_IN_OPERATOR_NAMESPACE}",
     )

@@ -74,6 +74,22 @@ def test_pod_that_waits_says_why() -> None:
     assert progress.describe_pod(pod) == ["pod p is Pending", "pod p: waiting ErrImagePull no such image"]
 
 
+@pytest.mark.parametrize(
+    ("status", "rolled_out"),
+    [
+        ({}, False),
+        ({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}, True),
+        ({"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}, False),
+        ({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1}, False),
+        ({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1}, False),
+    ],
+)
+def test_deployment_is_rolled_out_once_only_new_pods_are_left(status: dict[str, int], rolled_out: bool) -> None:
+    deployment = {"metadata": {"generation": 2}, "spec": {"replicas": 1}, "status": status}
+
+    assert progress.is_rolled_out(deployment) is rolled_out
+
+
 def test_objects_are_cut_out_of_a_watch_as_kubectl_prints_it() -> None:
     objects = [{"a": {"b": [1, {}]}}, {"c": "}"}, {}]
     lines = "".join(json.dumps(item, indent=4) + "\n" for item in objects if item).splitlines(keepends=True)
