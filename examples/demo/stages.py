@@ -29,7 +29,7 @@ from neuron_localcluster.standins import aws, models
 _OPERATOR_SECONDS = 60.0
 _OPERATOR_PORT = 8080
 _OPERATOR_PODS = "app.kubernetes.io/name=neuron-operator"
-_POLL_SECONDS = 0.3
+_POLL_SECONDS = 0.5
 _DEPLOYMENT = f"deployment/{settings.RELEASE}"
 _IN_OPERATOR_NAMESPACE = f"--namespace={settings.OPERATOR_NAMESPACE}"
 
