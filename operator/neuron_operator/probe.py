@@ -22,6 +22,11 @@ class ProgressProbe:
             async with self._session.get(f"http://{host}:{PROGRESS_PORT}/progress", timeout=_TIMEOUT) as response:
                 if response.status != 200:
                     return None
-                return Progress.model_validate_json(await response.content.read(_BODY_LIMIT))
+                body = bytearray()
+                async for chunk in response.content.iter_chunked(_BODY_LIMIT):
+                    body += chunk
+                    if len(body) > _BODY_LIMIT:
+                        return None
+                return Progress.model_validate_json(bytes(body))
         except (aiohttp.ClientError, TimeoutError, ValidationError):
             return None

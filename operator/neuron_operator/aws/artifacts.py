@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 _THREADS = 8
+# Tenants own the bucket; what lies in it must not fill our memory.
+_MANIFEST_LIMIT = 4 * 1024 * 1024
 _CONFIG = Config(
     connect_timeout=3,
     read_timeout=10,
@@ -39,6 +41,10 @@ class BucketNotFound(OperatorError):
     """The bucket does not exist."""
 
 
+class ManifestUnreadable(OperatorError):
+    """Something lies where the artifact's manifest belongs that this release cannot read as that."""
+
+
 class StoreUnreachable(OperatorError):
     """S3 did not answer, or asked to slow down."""
 
@@ -53,19 +59,16 @@ class S3Artifacts:
         self._clients: dict[str | None, S3Client] = {}
 
     async def find(self, store: StoreLocation, digest: Digest) -> ArtifactManifest | None:
-        """Manifest of an artifact; None when it is not there (or not of a form that this release reads).
+        """Manifest of an artifact; None when it is not there.
 
-        Raises StoreAccessDenied, BucketNotFound or StoreUnreachable.
+        Raises StoreAccessDenied, BucketNotFound, ManifestUnreadable or StoreUnreachable.
         """
         client = self._client(store.region)
         loop = asyncio.get_running_loop()
         body = await loop.run_in_executor(self._executor, _read_manifest, client, store, digest)
         if body is None:
             return None
-        try:
-            return ArtifactManifest.model_validate_json(body)
-        except ValidationError:
-            return None
+        return _parse(body, store, digest)
 
     def close(self) -> None:
         """Stop the threads; calls in flight run to their timeout."""
@@ -77,10 +80,23 @@ class S3Artifacts:
         return self._clients[region]
 
 
+def _parse(body: bytes, store: StoreLocation, digest: Digest) -> ArtifactManifest:
+    uri = store.uri(store.artifact_prefix(digest) + MANIFEST)
+    if len(body) > _MANIFEST_LIMIT:
+        raise ManifestUnreadable(f"{uri} is larger than {_MANIFEST_LIMIT} bytes")
+    try:
+        manifest = ArtifactManifest.model_validate_json(body)
+    except ValidationError as error:
+        raise ManifestUnreadable(f"{uri} is not a manifest that this release of the operator reads") from error
+    if manifest.digest != digest:
+        raise ManifestUnreadable(f"{uri} is the manifest of another artifact, {manifest.digest}")
+    return manifest
+
+
 def _read_manifest(client: "S3Client", store: StoreLocation, digest: Digest) -> bytes | None:
     key = store.artifact_prefix(digest) + MANIFEST
     try:
-        return client.get_object(Bucket=store.bucket, Key=key)["Body"].read()
+        return client.get_object(Bucket=store.bucket, Key=key)["Body"].read(_MANIFEST_LIMIT + 1)
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         if code in ("NoSuchKey", "404"):

@@ -29,7 +29,7 @@ class Artifacts(Protocol):
     """Where artifacts are looked up; `aws.artifacts` fills it in."""
 
     async def find(self, store: StoreLocation, digest: Digest) -> ArtifactManifest | None:
-        """Manifest of an artifact, or None."""
+        """Manifest of an artifact, or None. Raises the errors of `aws.artifacts`."""
 
 
 class Hub(Protocol):

@@ -47,6 +47,12 @@ async def look_up_artifact(scope: Scope, tools: Tools) -> Step:
             f"{error}. Create it, or set artifactStore.s3.bucket to one that exists",
             after=_LOOK_AGAIN_SECONDS,
         )
+    except store_errors.ManifestUnreadable as error:
+        return Fail(
+            Reason.ARTIFACT_DAMAGED,
+            f"{error}. Delete it; the artifact is then compiled again",
+            after=_LOOK_AGAIN_SECONDS,
+        )
     except store_errors.StoreUnreachable as error:
         return Wait(Reason.STORE_UNREACHABLE, f"{error}", after=_STORE_PAUSE_SECONDS)
     if manifest is not None:
