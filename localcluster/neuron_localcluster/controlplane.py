@@ -124,8 +124,6 @@ class ControlPlane:
                 f"--audit-log-path={self.audit_log}",
                 "--audit-log-maxsize=100",
                 "--audit-log-maxbackup=5",
-                # One per write is a request here: nobody rolls these servers behind a load balancer.
-                "--shutdown-delay-duration=0s",
             ),
             inputs=(self.certificates.server, self.folder / "tokens.csv", self._audit_policy),
         )
