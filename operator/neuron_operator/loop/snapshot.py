@@ -1,0 +1,123 @@
+"""What we know of each watched kind: the newest form seen of every object.
+
+It is filled from three sides: a full LIST when leadership starts and now and then after, the bodies of watch events,
+and the answers to our own writes. Whichever form is newest wins; `resourceVersion` tells, which Kubernetes lets clients
+compare as a number for objects of one kind. Objects are held as they came and must not be changed.
+"""
+
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from neuron_operator.api.objects import Key, Kind, Manifest, key_of, kind_of, labels_of, uid_of
+
+Manifests = list[Manifest]
+Lister = Callable[[Kind], Awaitable[Manifests]]
+
+Entries = list[tuple[Kind, str, str]]
+
+# How many deleted objects are remembered, so that a late event does not bring them back.
+_REMEMBERED_DELETIONS = 10_000
+
+
+class Snapshot:
+    """The newest form seen of every object of the watched kinds, with an index by label."""
+
+    def __init__(self, kinds: Sequence[Kind], indexed_labels: Sequence[str]) -> None:
+        self._kinds = tuple(kinds)
+        self._labels = tuple(indexed_labels)
+        self._objects: dict[Kind, dict[Key, Manifest]] = {kind: {} for kind in kinds}
+        self._index: dict[tuple[Kind, str, str], dict[Key, Manifest]] = {}
+        self._deleted: OrderedDict[str, None] = OrderedDict()
+
+    def get(self, kind: Kind, key: Key) -> Manifest | None:
+        """The object of this name, if one is known."""
+        return self._objects[kind].get(key)
+
+    def list(self, kind: Kind, *, namespace: str | None = None, label: tuple[str, str] | None = None) -> list[Manifest]:
+        """Known objects of a kind. `label` must be an indexed one; with it the cost is that of the answer."""
+        if label is None:
+            found: Iterable[tuple[Key, Manifest]] = self._objects[kind].items()
+        elif label[0] in self._labels:
+            found = self._index.get((kind, *label), {}).items()
+        else:
+            raise ValueError(f"label {label[0]} is not indexed")
+        return [manifest for key, manifest in found if namespace is None or key.namespace == namespace]
+
+    def observe(self, event_type: str | None, manifest: Manifest) -> bool:
+        """Take a watch event in. False when it says nothing new: an older form, or an object known to be deleted."""
+        kind, key, uid = kind_of(manifest), key_of(manifest), uid_of(manifest)
+        known = self._objects[kind].get(key)
+        if event_type == "DELETED":
+            self._remember_deletion(uid)
+            if known is None or uid_of(known) != uid:
+                return False
+            self._remove(kind, key, known)
+            return True
+        if uid in self._deleted or (known is not None and _version(known) >= _version(manifest)):
+            return False
+        if known is not None:
+            self._remove(kind, key, known)
+        self._add(kind, key, _without_managed_fields(manifest))
+        return True
+
+    def remember(self, manifest: Manifest) -> None:
+        """Take the answer to an own write in."""
+        self.observe(None, manifest)
+
+    def forget(self, kind: Kind, key: Key, uid: str) -> None:
+        """An own delete left nothing behind."""
+        self._remember_deletion(uid)
+        known = self._objects[kind].get(key)
+        if known is not None and uid_of(known) == uid:
+            self._remove(kind, key, known)
+
+    async def relist(self, lister: Lister) -> Manifests:
+        """Compare with a full LIST of each kind; returns what was changed or has vanished without an event.
+
+        What is written while a LIST is under way may be missing in its answer. So only an object that was known before
+        it started, and has not changed since, counts as vanished.
+        """
+        changed = []
+        for kind in self._kinds:
+            before = dict(self._objects[kind])
+            listed = await lister(kind)
+            present = {uid_of(manifest) for manifest in listed}
+            changed += [manifest for manifest in listed if self.observe(None, manifest)]
+            for key, manifest in before.items():
+                if uid_of(manifest) not in present and self._objects[kind].get(key) is manifest:
+                    self.forget(kind, key, uid_of(manifest))
+                    changed.append(manifest)
+        return changed
+
+    def _add(self, kind: Kind, key: Key, manifest: Manifest) -> None:
+        self._objects[kind][key] = manifest
+        for entry in self._entries(kind, manifest):
+            self._index.setdefault(entry, {})[key] = manifest
+
+    def _remove(self, kind: Kind, key: Key, manifest: Manifest) -> None:
+        del self._objects[kind][key]
+        for entry in self._entries(kind, manifest):
+            members = self._index[entry]
+            del members[key]
+            if not members:
+                del self._index[entry]
+
+    def _entries(self, kind: Kind, manifest: Manifest) -> Entries:
+        labels = labels_of(manifest)
+        return [(kind, name, labels[name]) for name in self._labels if name in labels]
+
+    def _remember_deletion(self, uid: str) -> None:
+        self._deleted[uid] = None
+        while len(self._deleted) > _REMEMBERED_DELETIONS:
+            self._deleted.popitem(last=False)
+
+
+def _version(manifest: Manifest) -> int:
+    return int(manifest["metadata"]["resourceVersion"])
+
+
+def _without_managed_fields(manifest: Manifest) -> Manifest:
+    if "managedFields" not in manifest["metadata"]:
+        return manifest
+    metadata = {name: value for name, value in manifest["metadata"].items() if name != "managedFields"}
+    return {**manifest, "metadata": metadata}
