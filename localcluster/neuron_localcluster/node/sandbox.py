@@ -79,6 +79,7 @@ class Sandbox:
 
         Raises ConfigError while something it needs is missing, StartError when its program cannot be run.
         """
+        _refuse_unsupported(container)
         await self._ensure_volumes()
         places = volumes.mount_places(container, self.folder.volumes)
         own = self.folder.container(container["name"])
@@ -181,3 +182,11 @@ class Sandbox:
         token = str(answer["status"]["token"])
         self._tokens[request] = token, time.monotonic() + request.expiration_seconds * _TOKEN_LIFE_USED
         return token
+
+
+def _refuse_unsupported(container: Manifest) -> None:
+    # Left out silently, these would make a pod behave otherwise than on a real node.
+    if container.get("restartPolicy"):
+        raise ConfigError(f'init container "{container["name"]}": restartPolicy (a sidecar) is not supported here')
+    if (container.get("lifecycle") or {}).get("postStart"):
+        raise ConfigError(f'container "{container["name"]}": lifecycle.postStart is not supported here')
