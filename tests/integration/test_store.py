@@ -36,16 +36,7 @@ def _quiet(_done: int, _total: int) -> None:
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with object_store(tmp_path_factory.mktemp("s3")) as endpoint:
-        client = boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name="us-east-1",
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-        )
-        client.create_bucket(Bucket=_LOCATION.bucket)
-        client.close()
+    with object_store(tmp_path_factory.mktemp("s3"), _LOCATION.bucket) as endpoint:
         yield endpoint
 
 

@@ -36,15 +36,17 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 
 
 
 @contextmanager
-def object_store(folder: Path) -> Iterator[str]:
-    """Run the stand-in; yields its endpoint."""
+def object_store(folder: Path, bucket: str) -> Iterator[str]:
+    """Run the stand-in with one bucket in it; yields its endpoint."""
     port = free_port()
     environment = {**os.environ, **aws.environment(folder, port)}
     with (folder / "ministack.log").open("wb") as log:
         process = subprocess.Popen(aws.command(), env=environment, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
         try:
             wait_for_port(port, process)
-            yield f"http://127.0.0.1:{port}"
+            endpoint = f"http://127.0.0.1:{port}"
+            aws.ensure_bucket(endpoint, bucket)
+            yield endpoint
         finally:
             process.terminate()
             process.wait(10)

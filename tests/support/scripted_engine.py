@@ -7,10 +7,14 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from neuron_runtime.contract.artifact import ArtifactManifest
+from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 
 END = "<|end|>"
 PREFILL_TOKENS = 8
@@ -87,3 +91,25 @@ class ScriptedSession:
         logits = np.zeros(self.tokenizer.get_vocab_size(), dtype=np.float32)
         logits[self.script[(len(self._cached) - len(self.prompt)) % len(self.script)]] = 100.0
         return logits
+
+
+class ScriptedEngine:
+    """Loads a text file as the script of its sessions."""
+
+    def __init__(self, _kind: Any = None) -> None:
+        pass
+
+    def check(self, manifest: ArtifactManifest) -> None:
+        if manifest.request.toolchain != {"script": "1"}:
+            raise ContainerFailure(FailureCode.ARTIFACT_INCOMPATIBLE, f"toolchain {manifest.request.toolchain}")
+
+    def reads_source(self, path: str) -> bool:
+        return False
+
+    def load(self, manifest: ArtifactManifest, artifact: Path, source: Path, threads: int) -> ScriptedSession:
+        assert sorted(file.name for file in source.iterdir()) == [
+            "config.json",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ]
+        return ScriptedSession((artifact / "script.txt").read_text())

@@ -11,14 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from .chat_response import FinishReason
+from .engine import Session
 from .metrics import Metrics
 from .sampling import Logits, Sampler, SamplingParameters
-
-if TYPE_CHECKING:
-    from neuron_runtime.engines.base import Session
 
 _log = logging.getLogger(__name__)
 
@@ -97,7 +94,7 @@ class Ticket:
 class Scheduler:
     """Runs requests on a session, on a thread of its own."""
 
-    def __init__(self, session: "Session", metrics: Metrics, *, queue_limit: int) -> None:
+    def __init__(self, session: Session, metrics: Metrics, *, queue_limit: int) -> None:
         self._session = session
         self._metrics = metrics
         self._queue_limit = queue_limit
