@@ -70,9 +70,16 @@ class Gateway:
             return None
 
     async def create(self, manifest: Manifest) -> Manifest:
-        """Create an object. Raises AlreadyExists."""
-        kind, key = kind_of(manifest), key_of(manifest)
-        return _clean(await self._write("POST", _path(kind, key.namespace), manifest, {"fieldManager": FIELD_MANAGER}))
+        """Create an object. Raises AlreadyExists.
+
+        The manifest goes as YAML, which JSON is: the API server brings that into its canonical form. Of JSON it keeps
+        the bytes of free-form fields (a ControllerRevision's data), and then refuses every patch of the object, because
+        it writes the same data in other bytes.
+        """
+        path = _path(kind_of(manifest), key_of(manifest).namespace)
+        body = json.dumps(manifest, ensure_ascii=False).encode()
+        query = {"fieldManager": FIELD_MANAGER}
+        return _clean(await self._write("POST", path, body, query, content_type="application/yaml"))
 
     async def apply(self, manifest: Manifest, *, field_manager: str = FIELD_MANAGER) -> Manifest:
         """Apply server-side: the given fields are ours from then on, whoever set them before."""

@@ -4,7 +4,6 @@ A revision that exists is applied from its record and never decided anew. So an 
 image or a moved branch restarts nobody's pods; new code affects new revisions only.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -106,6 +105,4 @@ def controller_revision(model: NeuronModel, revision: str, number: int, record: 
             names.ARTIFACT_LABEL: names.artifact_label(record.artifact_digest),
         },
     )
-    # Sorted, as the API server sorts it when anybody patches the object: it compares the data byte by byte, and refuses
-    # the patch (a label, or the garbage collector's own) when only the order differs.
-    return {**manifest, "revision": number, "data": json.loads(record.to_json())}
+    return {**manifest, "revision": number, "data": record.to_document()}
