@@ -48,6 +48,10 @@ class ArtifactStore:
         )
         self._s3.put_object(Bucket=BUCKET, Key=self.key, Body=manifest.to_json().encode())
 
+    def damage(self) -> None:
+        """Leave something else where the manifest belongs."""
+        self._s3.put_object(Bucket=BUCKET, Key=self.key, Body=b"oops")
+
     def delete(self) -> None:
         """Take the artifact away."""
         self._s3.delete_object(Bucket=BUCKET, Key=self.key)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import aiohttp
 import boto3
 import pytest
-from neuron_operator.kube.gateway import Gateway
 
 from neuron_localcluster.cluster import Cluster
 from neuron_operator.api.crd import PLAIN_FILE
 from neuron_operator.aws.artifacts import S3Artifacts
 from neuron_operator.hub import HuggingFaceHub
+from neuron_operator.kube.access import cluster_access
+from neuron_operator.kube.gateway import Gateway
 from neuron_operator.probe import ProgressProbe
 from support.artifact_store import BUCKET, ArtifactStore
 from support.hub import Hub, serving_hub
@@ -45,11 +46,10 @@ def ctl(kubectl: Kubectl) -> Iterator[Kubectl]:
 @pytest.fixture(scope="package")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Client]:
     """A client of the S3 API that the operator's environment names, too."""
-    with object_store(tmp_path_factory.mktemp("s3")) as endpoint, pytest.MonkeyPatch.context() as patch:
+    with object_store(tmp_path_factory.mktemp("s3"), BUCKET) as endpoint, pytest.MonkeyPatch.context() as patch:
         for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL_S3": endpoint}.items():
             patch.setenv(name, value)
         client = boto3.client("s3")
-        client.create_bucket(Bucket=BUCKET)
         yield client
         client.close()
 
@@ -63,8 +63,10 @@ async def hub() -> AsyncIterator[Hub]:
 @pytest.fixture
 async def world(cluster: Cluster, ctl: Kubectl, namespace: str, hub: Hub, s3: S3Client) -> AsyncIterator[World]:
     artifacts = S3Artifacts()
-    gateway = Gateway(cluster.kubeconfig)
-    async with aiohttp.ClientSession() as session:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+        access = cluster_access()
+    async with Gateway(access) as gateway, aiohttp.ClientSession() as session:
         yield World(
             namespace,
             kubectl=ctl,
@@ -75,7 +77,6 @@ async def world(cluster: Cluster, ctl: Kubectl, namespace: str, hub: Hub, s3: S3
             settings=SETTINGS,
         )
     artifacts.close()
-    await gateway.close()
 
 
 @pytest.fixture

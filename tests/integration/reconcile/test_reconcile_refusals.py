@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from neuron_operator.loop.controller import Done, Requeue
 
 from neuron_operator.api.objects import JOB
-from support.artifact_store import ArtifactStore
+from neuron_operator.loop.controller import Done, Requeue
+from support.artifact_store import BUCKET, ArtifactStore
 from support.hub import Hub
 from support.reconciling import World, condition
 
@@ -104,5 +104,18 @@ async def test_a_bucket_that_does_not_exist(world: World, store: ArtifactStore, 
     assert bucket in status["message"]
     assert await world.all(JOB) == []
     s3.create_bucket(Bucket=bucket)
+    await world.reconcile()
+    assert condition(await world.status(), "Compiled") == ("False", "JobPending")
+
+
+async def test_a_manifest_that_cannot_be_read_is_not_compiled_over(world: World, store: ArtifactStore) -> None:
+    store.damage()
+    world.create_model()
+    assert await world.reconcile() == Requeue(60)
+    status = await world.status()
+    assert condition(status, "Compiled") == ("False", "ArtifactDamaged")
+    assert f"s3://{BUCKET}/{store.key}" in status["message"]
+    assert await world.all(JOB) == []
+    store.delete()
     await world.reconcile()
     assert condition(await world.status(), "Compiled") == ("False", "JobPending")
