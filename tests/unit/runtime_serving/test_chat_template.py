@@ -29,11 +29,10 @@ _TEMPLATES = {
 
 @pytest.mark.parametrize("name", _TEMPLATES)
 def test_renders_as_transformers_does(name: str) -> None:
-    special = {"bos_token": "<s>", "eos_token": "</s>"}
-    expected, _ = render_jinja_template(
-        [_MESSAGES], chat_template=_TEMPLATES[name], add_generation_prompt=True, **special
+    rendered = render_jinja_template(
+        [_MESSAGES], chat_template=_TEMPLATES[name], add_generation_prompt=True, bos_token="<s>", eos_token="</s>"
     )
-    assert ChatTemplate(_TEMPLATES[name], special).render(_MESSAGES) == expected[0]
+    assert ChatTemplate(_TEMPLATES[name], {"bos_token": "<s>", "eos_token": "</s>"}).render(_MESSAGES) == rendered[0][0]
 
 
 def test_a_template_that_refuses_says_why() -> None:

@@ -38,7 +38,7 @@ class _Client:
                 prompt=tuple(session.tokenizer.encode(prompt).ids),
                 max_tokens=max_tokens,
                 sampling=SamplingParameters(temperature=0.0),
-                end_tokens=frozenset({session.tokenizer.token_to_id(END)}),
+                end_tokens=frozenset(session.tokenizer.encode(END).ids),
             ),
             self._events.put,
         )
