@@ -17,8 +17,6 @@ from neuron_runtime.contract.progress import PROGRESS_PORT, Progress
 
 _POLL_SECONDS = 1.0
 _DEADLINE_SECONDS = 30 * 60.0
-# A failure of an earlier run stands in the status until the operator, just started, has looked again.
-_STALE_FAILURE_SECONDS = 15.0
 _COMPILE_PODS = f"neuron-operator.dev/model={settings.MODEL},app.kubernetes.io/component=compile"
 
 
@@ -63,8 +61,7 @@ class Follower:
         )
 
     def _check(self, model: Manifest) -> None:
-        failure = progress.failure(model)
-        if failure and time.monotonic() - self._began > _STALE_FAILURE_SECONDS:
+        if failure := progress.failure(model):
             raise DemoFailed(failure.message, remedy=failure.remedy, excerpt=failure.log_tail)
 
     def _show(self, model: Manifest, shown: int) -> None:

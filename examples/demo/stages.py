@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ import yaml
 
 from demo import settings
 from demo.failure import DemoFailed
-from demo.progress import describe_pod, is_rolled_out
+from demo.progress import describe_pod, failure, is_rolled_out
 from demo.screen import Screen
 from demo.tools import Tools
 from neuron_localcluster.binaries.locate import ensure_binaries
@@ -155,10 +156,16 @@ def _is_ready(address: str) -> bool:
 
 
 def apply_manifest(screen: Screen, tools: Tools) -> None:
-    """The demo's NeuronModel, as a user would apply it."""
-    shown = settings.MANIFEST.relative_to(settings.ROOT)
+    """The demo's NeuronModel, as a user would apply it. One that an earlier run left failed is made anew."""
     screen.begin("Applying the model")
-    screen.end(f"kubectl apply -f {shown}: {tools.kubectl('apply', f'--filename={settings.MANIFEST}').strip()}")
+    named = ("neuronmodel", settings.MODEL, f"--namespace={settings.NAMESPACE}")
+    present = tools.kubectl("get", *named, "--ignore-not-found", "--output=json")
+    if present and (failed := failure(json.loads(present))):
+        screen.update(f"deleting it first, because it had failed: {failed.message}")
+        # With all that it owns, so that nothing of the failed attempt is in the way.
+        tools.kubectl("delete", *named, "--cascade=foreground")
+    answer = tools.kubectl("apply", f"--filename={settings.MANIFEST}").strip()
+    screen.end(f"kubectl apply -f {settings.MANIFEST.relative_to(settings.ROOT)}: {answer}")
 
 
 def _show(screen: Screen, *, named: bool = False) -> Progress:
