@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 from kubernetes.aio.client import ApiClient, Configuration
 
 from neuron_operator.api.objects import Key, Kind, Manifest, key_of, kind_of
+from neuron_operator.errors import Conflict
 
 from .access import ClusterAccess
 from .failures import AnswerNotFound, raise_for_answer, translated
@@ -93,9 +94,12 @@ class Gateway:
         return _clean(await self._write("PUT", _path(kind_of(manifest), *key_of(manifest)), manifest, query))
 
     async def replace_status(self, manifest: Manifest) -> Manifest:
-        """Replace the status of an object at its resourceVersion. Raises Conflict."""
+        """Replace the status of an object at its resourceVersion. Raises Conflict, also when it is gone by now."""
         path = f"{_path(kind_of(manifest), *key_of(manifest))}/status"
-        return _clean(await self._write("PUT", path, manifest, {"fieldManager": FIELD_MANAGER}))
+        try:
+            return _clean(await self._write("PUT", path, manifest, {"fieldManager": FIELD_MANAGER}))
+        except AnswerNotFound as error:
+            raise Conflict(f"{error}") from error
 
     async def delete(self, kind: Kind, key: Key, *, uid: str, propagation: str = "Background") -> None:
         """Delete an object if it still is the one with this UID; one that is gone, or another one, is left alone."""

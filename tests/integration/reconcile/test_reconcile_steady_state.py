@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from neuron_operator.loop.controller import Done, Requeue
 
 from neuron_operator.api.objects import CONTROLLER_REVISION, DEPLOYMENT, JOB, SERVICE_ACCOUNT, Key, key_of, uid_of
+from neuron_operator.errors import Conflict
+from neuron_operator.loop.controller import Done, Requeue
 from neuron_operator.settings import CPUEngineSettings, PlatformSettings
 from support.artifact_store import ArtifactStore
 from support.hub import Hub
@@ -163,6 +164,15 @@ async def test_a_deleted_model_is_left_alone_and_takes_everything_with_it(world:
     assert world.writes == []
     for kind in (DEPLOYMENT, CONTROLLER_REVISION):
         await world.gone(kind, [key_of(found).name for found in await world.all(kind)])
+
+
+async def test_a_model_deleted_in_the_middle_of_its_reconcile(world: World, store: ArtifactStore) -> None:
+    world.create_model()
+    await world.look()
+    world.kubectl("delete", "nm", "llama", "-n", world.namespace, "--wait")
+    with pytest.raises(Conflict):
+        await world.reconcile_now("llama")
+    assert await world.reconcile() == Done()
 
 
 async def test_an_ending_namespace_is_left_alone(world: World, store: ArtifactStore) -> None:
