@@ -18,7 +18,6 @@ from neuron_runtime.contract import request
 from neuron_runtime.contract.launch import (
     SERVING_PORT,
     SERVING_SPEC_VARIABLE,
-    TERMINATION_MESSAGE_PATH_VARIABLE,
     WORK_DIR_VARIABLE,
     ServingSpec,
 )
@@ -29,13 +28,15 @@ from neuron_runtime.contract.outcome import (
     TerminationMessage,
     exit_code_of,
 )
-from neuron_runtime.serving.engine import Engine
+from neuron_runtime.engines import open_engine
+from neuron_runtime.engines.base import Engine
 from neuron_runtime.serving.listen import listen
 from neuron_runtime.serving.metrics import Metrics
 from neuron_runtime.serving.server import serve
 from neuron_runtime.serving.startup import Startup
 from neuron_runtime.serving.state import ServedModel, ServerState
 from neuron_runtime.store import open_store
+from neuron_runtime.termination import leave
 
 OpenEngine = Callable[[request.Engine], Engine]
 
@@ -50,40 +51,34 @@ def read_spec(environment: Mapping[str, str]) -> ServingSpec:
         raise ContainerFailure(FailureCode.INVALID_SPEC, f"{SERVING_SPEC_VARIABLE} cannot be read: {error}") from error
 
 
-def run(environment: Mapping[str, str], open_engine: OpenEngine, port: int = SERVING_PORT) -> None:
+def run(environment: Mapping[str, str], engines: OpenEngine, port: int = SERVING_PORT) -> None:
     """Serve until the process is told to end. Raises ContainerFailure."""
     spec = read_spec(environment)
     work_dir = Path(_variable(environment, WORK_DIR_VARIABLE))
     state, metrics = ServerState(), Metrics()
 
     def load() -> ServedModel:
-        return Startup(spec, open_store(spec.store), open_engine(spec.engine), work_dir, state, metrics).run()
+        return Startup(spec, open_store(spec.store), engines(spec.engine), work_dir, state, metrics).run()
 
     failure = asyncio.run(serve(listen(environment, port), load, state, metrics))
     if failure is not None:
         raise failure
 
 
-def main(open_engine: OpenEngine, port: int = SERVING_PORT) -> NoReturn:
+def main(engines: OpenEngine = open_engine, port: int = SERVING_PORT) -> NoReturn:
     """Run as the container's process, and end it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        run(os.environ, open_engine, port)
+        run(os.environ, engines, port)
         code = ExitCode.OK
     except ContainerFailure as failure:
         _log.error("%s: %s", failure.code.value, failure.message)
-        _leave_message(os.environ, failure)
+        leave(TerminationMessage(code=failure.code, message=failure.message), os.environ)
         code = exit_code_of(failure.code)
     sys.stdout.flush()
     logging.shutdown()
     # Not sys.exit: that joins threads, and a transfer or a native call of the engine may take its time.
     os._exit(code)
-
-
-def _leave_message(environment: Mapping[str, str], failure: ContainerFailure) -> None:
-    path = environment.get(TERMINATION_MESSAGE_PATH_VARIABLE)
-    if path:
-        Path(path).write_text(TerminationMessage(code=failure.code, message=failure.message).encode(), "utf-8")
 
 
 def _variable(environment: Mapping[str, str], name: str) -> str:
@@ -93,12 +88,5 @@ def _variable(environment: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _installed_engine(kind: request.Engine) -> Engine:
-    # Not before it is needed: an engine's library takes seconds to import, and probes are answered meanwhile.
-    from neuron_runtime.engines import open_engine
-
-    return open_engine(kind)
-
-
 if __name__ == "__main__":
-    main(_installed_engine)
+    main()

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from math import ceil
 from time import perf_counter
 
+from neuron_runtime.engines.base import Session
+
 from .chat_response import FinishReason
-from .engine import Session
 from .metrics import Metrics
 from .sampling import Logits, Sampler, SamplingParameters
 

@@ -11,9 +11,9 @@ from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import short
 from neuron_runtime.contract.launch import ServingSpec
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
+from neuron_runtime.engines.base import Engine, Session
 from neuron_runtime.store import Store
 
-from .engine import Engine, Session
 from .metrics import Metrics
 from .scheduler import Scheduler
 from .state import Phase, ServedModel, ServerState

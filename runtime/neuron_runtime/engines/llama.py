@@ -1,0 +1,155 @@
+"""Llama as a static graph: a fixed number of tokens for a fixed number of sequences, over caches of a fixed length.
+
+One module serves both kinds of graph: prefill is one sequence of many tokens, decode many sequences of one token.
+Nothing is exported or compiled here.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .llama_config import LlamaConfig
+
+
+class Llama(nn.Module):
+    """The model with weights of undefined content: stored [inputs, outputs] each, as the products take them.
+
+    Caches have one position more than the context: what pads write goes there, and nothing that counts reads it.
+    """
+
+    cosine: Tensor
+    embedding: Tensor
+    head: Tensor
+    norm: Tensor
+    sine: Tensor
+
+    def __init__(self, config: LlamaConfig, context_length: int) -> None:
+        super().__init__()
+        self.config = config
+        positions = context_length + 1
+        _register(self, "embedding", config.vocabulary, config.hidden_size)
+        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
+        _register(self, "norm", config.hidden_size)
+        if not config.tied_embeddings:
+            _register(self, "head", config.hidden_size, config.vocabulary)
+        _register(self, "cosine", positions, config.head_size // 2)
+        _register(self, "sine", positions, config.head_size // 2)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        slots: Tensor,
+        positions: Tensor,
+        last: Tensor,
+        keys: list[Tensor],
+        values: list[Tensor],
+    ) -> Tensor:
+        """Advance sequences, writing their keys and values into the caches; logits[batch, vocabulary].
+
+        tokens: int64[batch, tokens]; slots: int64[batch]; positions: int64[batch, tokens], the context length for
+        pads; last: int64[batch], the index of the token whose logits are wanted; keys and values: for each layer
+        float32[slots, context + 1, key-value heads, head size].
+        """
+        batch, count = tokens.shape
+        x = functional.embedding(tokens, self.embedding)
+        cosine, sine = self.cosine[positions].unsqueeze(2), self.sine[positions].unsqueeze(2)
+        mask = self._mask(positions, keys[0].shape[1])
+        for layer, cached_keys, cached_values in zip(self.layers, keys, values, strict=True):
+            x = layer(x, (cosine, sine), slots, positions, mask, cached_keys, cached_values)
+        x = x[torch.arange(batch), last]
+        x = _rms_norm(x, self.norm, self.config.norm_epsilon)
+        return x @ (self.embedding.t() if self.config.tied_embeddings else self.head)
+
+    def _mask(self, positions: Tensor, length: int) -> Tensor:
+        """What is added to attention scores: float32[batch, 1, group * tokens, length]."""
+        batch, count = positions.shape
+        seen = torch.arange(length) <= positions.unsqueeze(-1)
+        mask = torch.where(seen, 0.0, float("-inf"))
+        group = self.config.group
+        return mask[:, None, None].expand(batch, 1, group, count, length).reshape(batch, 1, group * count, length)
+
+
+class _Layer(nn.Module):
+    attention_norm: Tensor
+    down: Tensor
+    gate_up: Tensor
+    mlp_norm: Tensor
+    output: Tensor
+    qkv: Tensor
+
+    def __init__(self, config: LlamaConfig) -> None:
+        super().__init__()
+        self.config = config
+        hidden, queries = config.hidden_size, config.heads * config.head_size
+        _register(self, "attention_norm", hidden)
+        _register(self, "qkv", hidden, queries + 2 * config.key_value_heads * config.head_size)
+        _register(self, "output", queries, hidden)
+        _register(self, "mlp_norm", hidden)
+        _register(self, "gate_up", hidden, 2 * config.intermediate_size)
+        _register(self, "down", config.intermediate_size, hidden)
+
+    def forward(
+        self,
+        x: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        slots: Tensor,
+        positions: Tensor,
+        mask: Tensor,
+        keys: Tensor,
+        values: Tensor,
+    ) -> Tensor:
+        epsilon = self.config.norm_epsilon
+        fused = _rms_norm(x, self.attention_norm, epsilon) @ self.qkv
+        x = x + self._attention(fused, rotation, slots, positions, mask, keys, values) @ self.output
+        gate, up = (_rms_norm(x, self.mlp_norm, epsilon) @ self.gate_up).chunk(2, dim=-1)
+        return x + (functional.silu(gate) * up) @ self.down
+
+    def _attention(
+        self,
+        fused: Tensor,
+        rotation: tuple[Tensor, Tensor],
+        slots: Tensor,
+        positions: Tensor,
+        mask: Tensor,
+        keys: Tensor,
+        values: Tensor,
+    ) -> Tensor:
+        config = self.config
+        batch, count, _ = fused.shape
+        shared, group, size = config.key_value_heads, config.group, config.head_size
+        query, key, value = fused.view(batch, count, -1, size).split([config.heads, shared, shared], dim=2)
+        rows = slots.unsqueeze(1)
+        keys.index_put_((rows, positions), _rotate(key, rotation))
+        values.index_put_((rows, positions), value)
+        # Query heads that share keys become rows of one product: expanding the keys would copy the whole cache.
+        query = _rotate(query, rotation).view(batch, count, shared, group, size).permute(0, 2, 3, 1, 4)
+        attended = functional.scaled_dot_product_attention(
+            query.reshape(batch, shared, group * count, size),
+            keys.index_select(0, slots).transpose(1, 2),
+            values.index_select(0, slots).transpose(1, 2),
+            attn_mask=mask,
+        )
+        attended = attended.reshape(batch, shared, group, count, size).permute(0, 3, 1, 2, 4)
+        return attended.reshape(batch, count, config.heads * size)
+
+
+def rotation_tables(config: LlamaConfig, context_length: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the rotary embedding: float32[context + 1, head size / 2] each."""
+    exponents = torch.arange(0, config.head_size, 2, dtype=torch.float32) / config.head_size
+    angles = torch.outer(torch.arange(context_length + 1, dtype=torch.float32), 1.0 / config.rope_theta**exponents)
+    return angles.cos(), angles.sin()
+
+
+def _register(module: nn.Module, name: str, *shape: int) -> None:
+    module.register_buffer(name, torch.empty(shape, dtype=torch.float32))
+
+
+def _rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon) * weight
+
+
+def _rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    """x[batch, tokens, heads, head size], turned by its position; halves are paired as the checkpoints have them."""
+    cosine, sine = rotation
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)
