@@ -50,7 +50,7 @@ class Llama(nn.Module):
         pads; last: int64[batch], the index of the token whose logits are wanted; keys and values: for each layer
         float32[slots, context + 1, key-value heads, head size].
         """
-        batch, count = tokens.shape
+        batch = tokens.shape[0]
         x = functional.embedding(tokens, self.embedding)
         cosine, sine = self.cosine[positions].unsqueeze(2), self.sine[positions].unsqueeze(2)
         mask = self._mask(positions, keys[0].shape[1])
