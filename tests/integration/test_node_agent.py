@@ -132,7 +132,12 @@ def test_a_deployment_behind_a_service_sees_all_that_its_manifest_gives_it(pods:
         ],
         ports=[{"name": "http", "containerPort": 8080}],
         resources={"limits": {"memory": "200Mi"}},
-        volumeMounts=[work, {"name": "settings", "mountPath": "/etc/settings"}],
+        # The state folder lies below /tmp itself: no path may be replaced twice.
+        volumeMounts=[
+            work,
+            {"name": "settings", "mountPath": "/etc/settings"},
+            {"name": "work", "mountPath": "/tmp"},  # noqa: S108
+        ],
         readinessProbe={"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1},
     )
     template = pod("web", server)["spec"] | {

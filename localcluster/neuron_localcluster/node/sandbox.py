@@ -100,7 +100,8 @@ class Sandbox:
         }
         variables = base | {name: paths.localize(value) for name, value in declared.items()}
         arguments = [paths.localize(word) for word in environment.command_line(container, declared)]
-        folder = Path(paths.localize(container.get("workingDir") or str(own.home)))
+        asked = container.get("workingDir")
+        folder = Path(paths.localize(asked)) if asked else own.home
         return Launch(
             container_id=uuid.uuid4().hex,
             program=program(arguments[0], variables["PATH"], folder),

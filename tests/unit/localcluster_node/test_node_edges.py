@@ -148,7 +148,7 @@ async def test_probes_over_http_tcp_and_command() -> None:
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     container = {"name": "c", "ports": [{"name": "http", "containerPort": port}]}
-    cases = [
+    cases: list[tuple[dict[str, Any], tuple[bool, str]]] = [
         ({"httpGet": {"path": "/good", "port": "http"}}, (True, "")),
         ({"httpGet": {"path": "/bad", "port": port}}, (False, "HTTP probe failed with statuscode: 503")),
         ({"tcpSocket": {"port": port}}, (True, "")),
