@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,10 +34,13 @@ Outcome = Done | Requeue
 
 
 class Instruments(Protocol):
-    """What is measured; `telemetry.metrics` fills it in."""
+    """What is measured and logged; `app` fills it in from `telemetry`."""
 
-    def taken(self, waited: float, depth: int) -> None:
-        """A key was taken from the queue after `waited` seconds; `depth` keys still wait."""
+    def taken(self, waited: float) -> None:
+        """A key was taken from the queue after `waited` seconds."""
+
+    def reconciling(self, key: Key) -> AbstractContextManager[None]:
+        """What is logged inside is about this key."""
 
     def reconciled(self, result: str, seconds: float) -> None:
         """A reconcile ended: success, requeue, conflict, transient, rejected or error."""
@@ -59,6 +63,12 @@ class Controller:
         self._workers = workers
         self._timeout = timeout
         self._instruments = instruments
+        self._started: dict[Key, float] = {}
+
+    def is_stuck(self) -> bool:
+        """Whether a reconcile goes on long after its timeout: it does not let itself be cancelled."""
+        oldest = min(self._started.values(), default=None)
+        return oldest is not None and time.monotonic() - oldest > 2 * self._timeout
 
     async def run(self) -> None:
         """Work until cancelled, until the queue is closed, or until this replica may not write any more (NotLeader)."""
@@ -72,11 +82,13 @@ class Controller:
                 key, waited = await self._queue.get()
             except QueueClosed:
                 return
-            self._instruments.taken(waited, len(self._queue))
-            started = time.monotonic()
+            self._instruments.taken(waited)
+            self._started[key] = started = time.monotonic()
             try:
-                result = await self._reconcile_one(key)
+                with self._instruments.reconciling(key):
+                    result = await self._reconcile_one(key)
             finally:
+                del self._started[key]
                 self._queue.done(key)
             self._instruments.reconciled(result, time.monotonic() - started)
 
@@ -90,19 +102,19 @@ class Controller:
             self._queue.retry(key)
             return "conflict"
         except Transient as error:
-            logger.warning("%s: will try again: %s", key, error)
-            self._retry(key, error.after)
+            logger.warning("will try again: %s", error)
+            self._queue.retry(key, at_least=error.after or 0.0)
             return "transient"
         except Rejected as error:
-            logger.warning("%s: the API server refuses: %s", key, error)
-            self._queue.add_after(key, _REJECTED_PAUSE_SECONDS)
+            logger.warning("the API server refuses: %s", error)
+            self._queue.retry(key, at_least=_REJECTED_PAUSE_SECONDS)
             return "rejected"
         except TimeoutError:
-            logger.warning("%s: not reconciled within %.0f s; will try again", key, self._timeout)
+            logger.warning("not reconciled within %.0f s; will try again", self._timeout)
             self._queue.retry(key)
             return "transient"
         except Exception:
-            logger.exception("%s: unexpected error; will try again", key)
+            logger.exception("unexpected error; will try again")
             self._queue.retry(key)
             return "error"
         self._queue.forget(key)
@@ -110,9 +122,3 @@ class Controller:
             self._queue.add_after(key, outcome.after)
             return "requeue"
         return "success"
-
-    def _retry(self, key: Key, after: float | None) -> None:
-        if after is None:
-            self._queue.retry(key)
-        else:
-            self._queue.add_after(key, after)

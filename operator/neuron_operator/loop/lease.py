@@ -19,6 +19,7 @@ DURATION_SECONDS = 15
 _RENEW_SECONDS = 5.0
 _GIVE_UP_SECONDS = 10.0
 _RETRY_SECONDS = 2.0
+_RENEWAL_RETRY_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -62,10 +63,19 @@ class LeaderLease:
     then takes over at once.
     """
 
-    def __init__(self, store: LeaseStore, identity: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: LeaseStore,
+        identity: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        beat: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`beat` is called with each attempt to take or renew the lease: a sign of life, leading or not."""
         self._store = store
         self._identity = identity
         self._clock = clock
+        self._beat = beat
         self._record: LeaseRecord | None = None
         self._seen_at = 0.0
         self._renewed_at: float | None = None
@@ -100,7 +110,8 @@ class LeaderLease:
             await self._release()
 
     async def try_acquire(self) -> bool:
-        """Take or renew the lease if that is possible now."""
+        """Take the lease if that is possible now."""
+        self._beat()
         started = self._clock()
         try:
             found = await self._store.read()
@@ -120,37 +131,50 @@ class LeaderLease:
         self._renewed_at = started
         return True
 
-    async def renew(self) -> None:
-        """Renew once. Raises what the store raises, and Conflict when somebody else holds the lease."""
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(_RENEW_SECONDS)
+            await self._renew_in_time()
+
+    async def _renew_in_time(self) -> None:
+        """Renew, trying until the lease is so old that another replica may soon take it. Raises LeadershipLost."""
+        left = self.remaining() - (DURATION_SECONDS - _GIVE_UP_SECONDS)
+        try:
+            async with asyncio.timeout(left):
+                while not await self._renew():
+                    await asyncio.sleep(_RENEWAL_RETRY_SECONDS)
+        except TimeoutError:
+            # The workers must have stopped before the lease expires, and nothing of theirs may be written any more.
+            self._renewed_at = None
+            raise LeadershipLost(f"the lease was not renewed for {_GIVE_UP_SECONDS:.0f} s") from None
+
+    async def _renew(self) -> bool:
+        """Renew once; False when that may be tried again. Raises LeadershipLost when somebody else holds the lease."""
         assert self._record is not None  # noqa: S101 - only a leader renews
+        self._beat()
         started = self._clock()
         try:
             self._record = await self._store.replace(self._next(self._record))
         except Conflict:
-            found = await self._store.read()
-            if found is None or found.holder != self._identity:
-                raise
-            # Our own write, whose answer was lost, or an edit by hand: the lease is still ours.
-            self._record = await self._store.replace(self._next(found))
+            return await self._look_again()
+        except OperatorError as error:
+            logger.warning("the lease was not renewed, trying again: %s", error)
+            return False
         self._renewed_at = started
+        return True
 
-    async def _keep(self) -> None:
-        while True:
-            await asyncio.sleep(_RENEW_SECONDS)
-            while True:
-                try:
-                    await self.renew()
-                    break
-                except Conflict as error:
-                    self._renewed_at = None
-                    raise LeadershipLost("another replica holds the lease") from error
-                except OperatorError as error:
-                    age = DURATION_SECONDS - self.remaining()
-                    if age >= _GIVE_UP_SECONDS:
-                        self._renewed_at = None
-                        raise LeadershipLost(f"the lease was not renewed for {age:.0f} s: {error}") from error
-                    logger.warning("the lease was not renewed, trying again: %s", error)
-                    await asyncio.sleep(1)
+    async def _look_again(self) -> bool:
+        """After a conflict: the answer to an own renewal was lost, somebody edited the Lease, or somebody took it."""
+        try:
+            found = await self._store.read()
+        except OperatorError as error:
+            logger.warning("the lease was not renewed, trying again: %s", error)
+            return False
+        if found is None or found.holder != self._identity:
+            self._renewed_at = None
+            raise LeadershipLost("the Lease was deleted" if found is None else f"{found.holder or 'nobody'} holds it")
+        self._record = found
+        return False
 
     async def _release(self) -> None:
         if self._record is None or not self.is_leading:

@@ -61,12 +61,13 @@ class WorkQueue(Generic[K]):
             timer.cancel()
         self._timers[key] = loop.call_later(seconds, self._fire, key)
 
-    def retry(self, key: K) -> None:
-        """Have a key worked on after a pause that doubles with each retry in a row."""
+    def retry(self, key: K, *, at_least: float = 0.0) -> None:
+        """Have a key worked on after a pause that doubles with each retry in a row, and is `at_least` so many seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         pause = min(_FIRST_BACKOFF_SECONDS * 2.0 ** min(failures, 32), _LONGEST_BACKOFF_SECONDS)
-        self.add_after(key, pause * random.uniform(1 - _JITTER, 1 + _JITTER))  # noqa: S311 - no secret is made of it
+        jittered = pause * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - no secret is made of it
+        self.add_after(key, max(jittered, at_least))
 
     def forget(self, key: K) -> None:
         """Let the next retry start with the shortest pause again."""

@@ -74,17 +74,25 @@ class Snapshot:
     async def relist(self, lister: Lister) -> Manifests:
         """Compare with a full LIST of each kind; returns what was changed or has vanished without an event.
 
+        Of a changed object both forms are returned, since it may concern others now. Nothing is taken in before all
+        LISTs have succeeded, so that no change is lost between an error and the next attempt.
+
         What is written while a LIST is under way may be missing in its answer. So only an object that was known before
         it started, and has not changed since, counts as vanished.
         """
-        changed = []
+        listings = []
         for kind in self._kinds:
             before = dict(self._objects[kind])
-            listed = await lister(kind)
+            listings.append((kind, before, await lister(kind)))
+        changed = []
+        for kind, before, listed in listings:
+            for manifest in listed:
+                known = self.get(kind, key_of(manifest))
+                if self.observe(None, manifest):
+                    changed += [manifest] if known is None else [known, manifest]
             present = {uid_of(manifest) for manifest in listed}
-            changed += [manifest for manifest in listed if self.observe(None, manifest)]
             for key, manifest in before.items():
-                if uid_of(manifest) not in present and self._objects[kind].get(key) is manifest:
+                if uid_of(manifest) not in present and self.get(kind, key) is manifest:
                     self.forget(kind, key, uid_of(manifest))
                     changed.append(manifest)
         return changed

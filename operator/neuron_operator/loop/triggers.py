@@ -5,7 +5,8 @@ what they are told between restarts; with these alone it never writes. A handler
 rings for the models that it concerns, and cannot fail.
 """
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,19 +16,68 @@ from neuron_operator.api.objects import Key, Kind, Manifest, key_of
 
 from .snapshot import Snapshot
 
-# kopf keeps the credentials of a login until the API server refuses them; projected tokens are renewed hourly.
 Connection = Callable[[], dict[str, Any]]
+Affected = Callable[[Manifest], Collection[Key]]
 
+# kopf keeps the credentials of a login until the API server refuses them; projected tokens are renewed hourly.
 _LOGIN_LIFETIME = timedelta(minutes=10)
 _DOMAIN = "neuron-operator.dev"
+
+
+class WatchesEnded(Exception):
+    """kopf stopped watching. The process ends, so that the kubelet starts it anew."""
+
+
+class Watches:
+    """kopf, running. It can be started once."""
+
+    def __init__(self, registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings) -> None:
+        self._registry = registry
+        self._settings = settings
+        self._started = asyncio.Event()
+        self._stop = asyncio.Event()
+        self._earlier: set[asyncio.Task[Any]] = set()
+        self._tasks: Collection[asyncio.Task[None]] = ()
+
+    def are_running(self) -> bool:
+        """Whether events can come. False as soon as any part of kopf has ended, long before `run` returns."""
+        return self._started.is_set() and not any(task.done() for task in self._tasks)
+
+    async def start(self) -> None:
+        """Start watching. kopf takes SIGTERM and SIGINT for itself here: who wants them must come after."""
+        # When kopf ends by itself, it cancels every task of the process that did not exist before it.
+        self._earlier = asyncio.all_tasks()
+        self._tasks = await kopf.spawn_tasks(
+            registry=self._registry,
+            settings=self._settings,
+            standalone=True,
+            clusterwide=True,
+            ready_flag=self._started,
+            stop_flag=self._stop,
+        )
+
+    async def run(self) -> None:
+        """Watch until `stop`. Raises WatchesEnded when kopf ends by itself."""
+        try:
+            await kopf.run_tasks(self._tasks, ignored=self._earlier)
+        except Exception as error:
+            raise WatchesEnded(f"kopf cannot watch any more: {error}") from error
+        if not self._stop.is_set():
+            raise WatchesEnded("kopf ended its watches")
+
+    def stop(self) -> None:
+        """Have `run` return."""
+        self._stop.set()
 
 
 def registry(
     kinds: Sequence[Kind],
     snapshot: Snapshot,
     ring: Callable[[Key], None],
-    affected: Callable[[Manifest], set[Key]],
+    affected: Affected,
     connection: Connection,
+    *,
+    login_lifetime: timedelta = _LOGIN_LIFETIME,
 ) -> kopf.OperatorRegistry:
     """Handlers for the watched kinds.
 
@@ -37,7 +87,7 @@ def registry(
     handlers = kopf.OperatorRegistry()
 
     def login(**_: Any) -> kopf.ConnectionInfo:
-        return kopf.ConnectionInfo(**connection(), expiration=datetime.now(UTC) + _LOGIN_LIFETIME)
+        return kopf.ConnectionInfo(**connection(), expiration=datetime.now(UTC) + login_lifetime)
 
     kopf.on.login(registry=handlers, id="login")(login)
     for kind in kinds:
@@ -63,15 +113,13 @@ def settings(child_kinds: Sequence[Kind], child_selector: str) -> kopf.OperatorS
     return configured
 
 
-def _handler(
-    kind: Kind, snapshot: Snapshot, ring: Callable[[Key], None], affected: Callable[[Manifest], set[Key]]
-) -> Callable[..., Any]:
+def _handler(kind: Kind, snapshot: Snapshot, ring: Callable[[Key], None], affected: Affected) -> Callable[..., Any]:
     async def handle(event: Any, **_: Any) -> None:
         manifest: Manifest = {"apiVersion": kind.api_version, "kind": kind.name, **event["object"]}
         before = snapshot.get(kind, key_of(manifest))
         if not snapshot.observe(event["type"], manifest):
             return
-        for key in affected(manifest) | (affected(before) if before is not None else set()):
+        for key in {*affected(manifest), *(affected(before) if before is not None else ())}:
             ring(key)
 
     return handle

@@ -54,6 +54,11 @@ class CompileJob:
         return (self.manifest.get("status") or {}).get("startTime")
 
     @property
+    def has_started(self) -> bool:
+        """Whether the pod's container has run, if only for a moment: the Job controller takes longer to say so."""
+        return ((self.pod or {}).get("status") or {}).get("phase") in ("Running", "Succeeded", "Failed")
+
+    @property
     def pod_ip(self) -> str | None:
         """Address of the running pod."""
         status = (self.pod or {}).get("status") or {}

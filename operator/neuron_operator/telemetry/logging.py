@@ -12,12 +12,13 @@ _FORMAT = "%(asctime)s %(levelname)s %(name)s [%(about)s] %(message)s"
 
 
 def configure(level: int = logging.INFO) -> None:
-    """Log to standard error. kopf's own chatter about events is left out below warnings."""
+    """Log to standard error. What libraries say below warnings is about themselves, and left out."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(_FORMAT))
     handler.addFilter(_add_about)
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    logging.getLogger("kopf").setLevel(logging.WARNING)
+    for library in ("kopf", "botocore", "aiohttp"):
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 @contextmanager

@@ -62,6 +62,8 @@ async def _follow(scope: Scope, tools: Tools, job: CompileJob) -> Step:
     """Wait for a Job that runs, and show how far it is."""
     if is_deleting(job.manifest):
         return Wait(Reason.JOB_PENDING, f"Compile Job {job.name} is being deleted")
+    if job.pod_ip is None and job.has_started:
+        return Wait(Reason.JOB_RUNNING, f"Compile Job {job.name} has run; its result is awaited")
     if job.pod_ip is None:
         trouble = pod_waiting_trouble(job.pod) if job.pod is not None else None
         if trouble is not None:
