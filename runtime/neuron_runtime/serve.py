@@ -25,8 +25,6 @@ from neuron_runtime.contract.outcome import (
     ContainerFailure,
     ExitCode,
     FailureCode,
-    TerminationMessage,
-    exit_code_of,
 )
 from neuron_runtime.engines import open_engine
 from neuron_runtime.engines.base import Engine
@@ -36,11 +34,9 @@ from neuron_runtime.serving.server import serve
 from neuron_runtime.serving.startup import Startup
 from neuron_runtime.serving.state import ServedModel, ServerState
 from neuron_runtime.store import open_store
-from neuron_runtime.termination import leave
+from neuron_runtime.termination import leave_failure
 
 OpenEngine = Callable[[request.Engine], Engine]
-
-_log = logging.getLogger("neuron_runtime.serve")
 
 
 def read_spec(environment: Mapping[str, str]) -> ServingSpec:
@@ -72,9 +68,7 @@ def main(engines: OpenEngine = open_engine, port: int = SERVING_PORT) -> NoRetur
         run(os.environ, engines, port)
         code = ExitCode.OK
     except ContainerFailure as failure:
-        _log.error("%s: %s", failure.code.value, failure.message)
-        leave(TerminationMessage(code=failure.code, message=failure.message), os.environ)
-        code = exit_code_of(failure.code)
+        code = leave_failure(os.environ, failure)
     sys.stdout.flush()
     logging.shutdown()
     # Not sys.exit: that joins threads, and a transfer or a native call of the engine may take its time.
