@@ -1,107 +1,133 @@
-"""Entry point of the compile Job: `python -m neuron_runtime.compile`.
+"""Entry point of the compile container: `python -m neuron_runtime.compile`.
 
-Reads its CompileSpec from the environment, brings the source into the store, compiles, and commits the artifact. What
-became of it stands in the termination message. Running it twice does nothing twice: what is in the store is kept.
+Reads its CompileSpec from the environment, fetches the source, compiles it, and commits the artifact to the store. An
+artifact that is committed already, before or meanwhile, is success: equal digests are interchangeable.
 """
 
+import json
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from pydantic import ValidationError
 
-from neuron_runtime.compile_progress import Board, progress_server
+from neuron_runtime.compile_progress import ProgressBoard, ProgressServer
 from neuron_runtime.contract.artifact import ArtifactManifest
+from neuron_runtime.contract.digests import Digest, short
 from neuron_runtime.contract.launch import COMPILE_SPEC_VARIABLE, WORK_DIR_VARIABLE, CompileSpec
 from neuron_runtime.contract.outcome import ContainerFailure, ExitCode, FailureCode, TerminationMessage
-from neuron_runtime.contract.progress import Progress, Stage
-from neuron_runtime.engines import open_engine
-from neuron_runtime.engines.base import Compiled, CompileProgress
+from neuron_runtime.contract.progress import PROGRESS_PORT, Progress, Stage
+from neuron_runtime.engines import Engine, open_engine
+from neuron_runtime.engines.base import CompileProgress
 from neuron_runtime.sources import fetch
-from neuron_runtime.store import Store, describe_files, open_store
+from neuron_runtime.store import Report, Store, describe_files, open_store
 from neuron_runtime.termination import leave_failure, leave_message
 
 _log = logging.getLogger("neuron_runtime.compile")
 
-
-class Terminated(BaseException):
-    """SIGTERM. Not an Exception: nothing on the way may take it for a failure of its own."""
+_TERMINATED = 128 + signal.SIGTERM
 
 
-def run(environment: Mapping[str, str], board: Board) -> ArtifactManifest:
-    """Make sure that the artifact is in the store. Raises ContainerFailure."""
-    spec = _read_spec(environment)
-    work_dir = Path(environment[WORK_DIR_VARIABLE])
-    store = open_store(spec.store)
-    known = store.read_artifact_manifest(spec.request.digest)
-    if known is not None:
-        _log.info("the artifact is already in the store")
-        return known
-    timings: dict[str, float] = {}
-    started = time.monotonic()
-    source = _fetch_source(spec, store, work_dir / "source", board)
-    timings["fetch"] = time.monotonic() - started
-    output = work_dir / "artifact"
-    compiled = _compile(spec, source, output, board)
-    paths = [str(path.relative_to(output)) for path in sorted(output.rglob("*")) if path.is_file()]
-    manifest = ArtifactManifest(
-        digest=spec.request.digest,
-        request=spec.request,
-        source_commit=spec.origin.commit,
-        graphs=compiled.graphs,
-        files=describe_files(output, paths),
-        tools=compiled.tools,
-        timings={name: round(seconds, 3) for name, seconds in (timings | compiled.timings).items()},
-        created_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    )
-    if not store.put_artifact(manifest, output, board.transferred(Stage.UPLOADING)):
-        _log.info("somebody else has put the same artifact first; theirs is used")
-    return manifest
+class Compilation:
+    """One run, from a spec to a committed artifact."""
 
+    def __init__(self, spec: CompileSpec, store: Store, engine: Engine, work_dir: Path, board: ProgressBoard) -> None:
+        self._spec = spec
+        self._store = store
+        self._engine = engine
+        self._source = work_dir / "source"
+        self._output = work_dir / "artifact"
+        self._scratch = work_dir / "compile"
+        self._board = board
+        self._timings: dict[str, float] = {}
 
-def main() -> int:
-    """Run as the container's process; returns the exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    signal.signal(signal.SIGTERM, _terminate)
-    board = Board()
-    try:
-        with progress_server(board):
-            manifest = run(os.environ, board)
-            board.show(Progress(stage=Stage.DONE))
-    except ContainerFailure as failure:
-        return leave_failure(os.environ, failure)
-    except MemoryError:
-        return leave_failure(os.environ, ContainerFailure(FailureCode.OUT_OF_MEMORY, "the process is out of memory"))
-    except Terminated:
-        return 128 + signal.SIGTERM
-    except Exception as error:
-        _log.exception("unexpected error")
-        return leave_failure(os.environ, ContainerFailure(FailureCode.INTERNAL, f"{type(error).__name__}: {error}"))
-    leave_message(os.environ, TerminationMessage(artifact_digest=manifest.digest))
-    return ExitCode.OK
+    def run(self) -> Digest:
+        """The committed artifact's digest. Raises ContainerFailure."""
+        request = self._spec.request
+        if self._store.read_artifact_manifest(request.digest) is not None:
+            _log.info("artifact %s is committed already", short(request.digest))
+            return request.digest
+        with self._stage(Stage.FETCHING):
+            commit = self._fetch()
+        self._engine.check_request(request, self._config())
+        with self._stage(Stage.COMPILING):
+            seconds = self._engine.compile(
+                request,
+                self._source,
+                self._output,
+                self._scratch,
+                self._spec.threads,
+                self._spec.workers,
+                self._report_compiling,
+            )
+        self._timings.update({f"{Stage.COMPILING.value}/{name}": value for name, value in seconds.items()})
+        with self._stage(Stage.UPLOADING):
+            self._commit(commit)
+        return request.digest
 
+    def _fetch(self) -> str:
+        """Bring the source into its folder, and into the store for whoever serves it; its commit."""
+        digest, report = self._spec.request.source_digest, self._report(Stage.FETCHING)
+        if self._store.read_source_manifest(digest) is not None:
+            return self._store.fetch_source(digest, self._source, report).commit
+        manifest = fetch(self._spec.origin, digest, self._source, report)
+        self._store.put_source(manifest, self._source, self._report(Stage.FETCHING, "storing the source"))
+        return manifest.commit
 
-def _fetch_source(spec: CompileSpec, store: Store, folder: Path, board: Board) -> Path:
-    """From the store when it holds the snapshot, else from its origin and into the store."""
-    report = board.transferred(Stage.FETCHING)
-    digest = spec.request.source_digest
-    if store.read_source_manifest(digest) is not None:
-        store.fetch_source(digest, folder, report)
-        return folder
-    manifest = fetch(spec.origin, digest, folder, report)
-    store.put_source(manifest, folder, report)
-    return folder
+    def _config(self) -> dict[str, object]:
+        path = self._source / "config.json"
+        try:
+            config = json.loads(path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ContainerFailure(
+                FailureCode.UNSUPPORTED_MODEL, f"the model has no usable config.json: {error}"
+            ) from error
+        if not isinstance(config, dict):
+            raise ContainerFailure(FailureCode.UNSUPPORTED_MODEL, "the model's config.json is not a JSON object")
+        return config
 
+    def _commit(self, commit: str) -> None:
+        request = self._spec.request
+        manifest = ArtifactManifest(
+            digest=request.digest,
+            request=request,
+            source_commit=commit,
+            graphs=self._engine.graphs(request),
+            files=describe_files(self._output),
+            tools=self._engine.toolchain(),
+            timings=dict(self._timings),
+            created_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        )
+        if not self._store.put_artifact(manifest, self._output, self._report(Stage.UPLOADING)):
+            _log.info("artifact %s was committed by somebody else meanwhile; theirs counts", short(request.digest))
 
-def _compile(spec: CompileSpec, source: Path, output: Path, board: Board) -> Compiled:
-    def report(progress: CompileProgress) -> None:
-        board.show(
+    @contextmanager
+    def _stage(self, stage: Stage) -> Iterator[None]:
+        self._board.post(Progress(stage=stage))
+        started = time.monotonic()
+        yield
+        self._timings[stage.value] = round(time.monotonic() - started, 2)
+        _log.info("%s took %.1f s", stage.value, self._timings[stage.value])
+
+    def _report(self, stage: Stage, detail: str = "") -> Report:
+        started = time.monotonic()
+
+        def report(done: int, total: int) -> None:
+            eta = (time.monotonic() - started) * (total - done) / done if 0 < done <= total else None
+            self._board.post(Progress(stage=stage, done=max(done, 0), total=total, eta_seconds=eta, detail=detail))
+
+        return report
+
+    def _report_compiling(self, progress: CompileProgress) -> None:
+        self._board.post(
             Progress(
                 stage=Stage.COMPILING,
                 done=progress.done,
@@ -111,24 +137,60 @@ def _compile(spec: CompileSpec, source: Path, output: Path, board: Board) -> Com
             )
         )
 
-    board.show(Progress(stage=Stage.COMPILING, detail="weights"))
-    engine = open_engine(spec.request.engine)
-    return engine.compile(spec.request, source, output, threads=spec.threads, workers=spec.workers, report=report)
 
-
-def _read_spec(environment: Mapping[str, str]) -> CompileSpec:
-    for name in (COMPILE_SPEC_VARIABLE, WORK_DIR_VARIABLE):
-        if not environment.get(name):
-            raise ContainerFailure(FailureCode.INVALID_SPEC, f"{name} is not set")
+def read_spec(environment: Mapping[str, str]) -> CompileSpec:
+    """The spec in the environment. Raises ContainerFailure(INVALID_SPEC)."""
     try:
-        return CompileSpec.model_validate_json(environment[COMPILE_SPEC_VARIABLE])
+        return CompileSpec.model_validate_json(_variable(environment, COMPILE_SPEC_VARIABLE))
     except ValidationError as error:
         raise ContainerFailure(FailureCode.INVALID_SPEC, f"{COMPILE_SPEC_VARIABLE} cannot be read: {error}") from error
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+def run(environment: Mapping[str, str], port: int = PROGRESS_PORT) -> Digest:
+    """Compile what the environment asks for; the committed artifact's digest. Raises ContainerFailure."""
+    board = ProgressBoard()
+    server = ProgressServer(environment, port, board)
+    try:
+        spec = read_spec(environment)
+        work_dir = Path(_variable(environment, WORK_DIR_VARIABLE))
+        engine = open_engine(spec.request.engine)
+        signal.signal(signal.SIGTERM, _on_termination(engine))
+        digest = Compilation(spec, open_store(spec.store), engine, work_dir, board).run()
+        board.post(Progress(stage=Stage.DONE))
+        return digest
+    finally:
+        server.close()
+
+
+def main(port: int = PROGRESS_PORT) -> NoReturn:
+    """Run as the container's process, and end it."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        digest = run(os.environ, port)
+    except ContainerFailure as failure:
+        sys.exit(leave_failure(os.environ, failure))
+    except Exception as error:  # the operator should read what happened even when nobody foresaw it
+        _log.exception("unexpected failure")
+        sys.exit(leave_failure(os.environ, ContainerFailure(FailureCode.INTERNAL, f"{type(error).__name__}: {error}")))
+    leave_message(os.environ, TerminationMessage(artifact_digest=digest))
+    sys.exit(ExitCode.OK)
+
+
+def _on_termination(engine: Engine) -> Callable[[int, FrameType | None], None]:
+    def terminate(_signal: int, _frame: FrameType | None) -> None:
+        engine.cancel()
+        # Not sys.exit: that waits for transfers in other threads.
+        os._exit(_TERMINATED)
+
+    return terminate
+
+
+def _variable(environment: Mapping[str, str], name: str) -> str:
+    value = environment.get(name)
+    if not value:
+        raise ContainerFailure(FailureCode.INVALID_SPEC, f"{name} is not set")
+    return value
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,81 +1,84 @@
-"""Answers `GET /progress` of the compile container, from a thread of its own."""
+"""Answers `GET /progress` and `GET /healthz` of the compile container. It decides nothing."""
 
-import os
 import socket
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Mapping
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 
 from neuron_runtime.contract.launch import BIND_ADDRESS_VARIABLE
-from neuron_runtime.contract.progress import PROGRESS_PORT, Progress, Stage
+from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
+from neuron_runtime.contract.progress import Progress, Stage
 
 
-class Board:
-    """The progress as it now stands. Any thread may write and read."""
+class ProgressBoard:
+    """The current progress. One thread writes, the server's threads read."""
 
     def __init__(self) -> None:
-        self._progress = Progress(stage=Stage.STARTING)
-
-    def show(self, progress: Progress) -> None:
-        """Replace what is shown."""
-        self._progress = progress
-
-    def transferred(self, stage: Stage) -> "Transfer":
-        """A counter of bytes for a stage of transfer."""
-        return Transfer(self, stage)
+        self._current = Progress(stage=Stage.STARTING)
 
     @property
-    def progress(self) -> Progress:
-        """What is shown."""
-        return self._progress
+    def current(self) -> Progress:
+        """What was posted last."""
+        return self._current
+
+    def post(self, progress: Progress) -> None:
+        """Show this from now on."""
+        self._current = progress
 
 
-class Transfer:
-    """Shows bytes done and bytes in all."""
+class ProgressServer:
+    """Listens from construction to `close`. Raises ContainerFailure(INTERNAL) when the address cannot be taken."""
 
-    def __init__(self, board: Board, stage: Stage) -> None:
-        self._board = board
-        self._stage = stage
+    def __init__(self, environment: Mapping[str, str], port: int, board: ProgressBoard) -> None:
+        address = environment.get(BIND_ADDRESS_VARIABLE) or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")  # noqa: S104
+        server = _IPv6Server if ":" in address else ThreadingHTTPServer
+        try:
+            self._server: HTTPServer = server((address, port), _handler(board))
+        except OSError as error:
+            raise ContainerFailure(FailureCode.INTERNAL, f"cannot listen on {address}, port {port}: {error}") from error
+        self._thread = threading.Thread(target=self._server.serve_forever, name="progress", daemon=True)
+        self._thread.start()
 
-    def __call__(self, done: int, total: int) -> None:
-        self._board.show(Progress(stage=self._stage, done=max(done, 0), total=total))
+    @property
+    def port(self) -> int:
+        """The port, which the system chose when 0 was asked for."""
+        port: int = self._server.server_address[1]
+        return port
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
 
 
-@contextmanager
-def progress_server(board: Board, environment: Mapping[str, str] = os.environ) -> Iterator[None]:
-    """Serve while the context lasts."""
+class _IPv6Server(ThreadingHTTPServer):
+    address_family = socket.AF_INET6
 
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
+def _handler(board: ProgressBoard) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.path not in ("/progress", "/healthz"):
-                self.send_error(404)
-                return
-            body = board.progress.to_json().encode() if self.path == "/progress" else b"ok\n"
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json" if self.path == "/progress" else "text/plain")
+            if self.path == "/healthz":
+                self._answer(200, "{}")
+            elif self.path == "/progress":
+                self._answer(200, board.current.to_json())
+            else:
+                self._answer(404, '{"error":"there are /progress and /healthz"}')
+
+        def _answer(self, status: int, document: str) -> None:
+            body = document.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:
-            """Polls are not worth a line."""
+            """Say nothing: the operator asks every few seconds."""
 
-    server = _server(environment, Handler)
-    thread = threading.Thread(target=server.serve_forever, name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-def _server(environment: Mapping[str, str], handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
-    address = environment.get(BIND_ADDRESS_VARIABLE) or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")  # noqa: S104
-
-    class Server(ThreadingHTTPServer):
-        address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        daemon_threads = True
-
-    return Server((address, PROGRESS_PORT), handler)
+    return Handler

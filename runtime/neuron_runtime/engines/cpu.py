@@ -1,160 +1,156 @@
-"""The CPU engine: PyTorch compiled ahead of time, for machines without Neuron devices.
+"""The CPU engine: torch.export and AOTInductor ahead of time, machine code and shared weights when serving.
 
-Same buckets and same artifact contract as on Neuron: a list of graphs without weights, and one file of weights in the
-form that the graphs read, shared by all of them.
+Stands in for Neuron devices where there are none, with the same buckets, caches and artifacts. Imports no torch: the
+processes that compile do, and so does a session.
 """
 
-import importlib.metadata
 import json
-import subprocess
-import time
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from neuron_runtime.contract.artifact import ArtifactManifest, Graph
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.contract.request import CompileRequest
 
-from .base import Compiled, Config, Report, Session
-from .llama_config import LlamaConfig, read_config
+from .base import Config, Report
+from .cpu_jobs import Job, JobRunner
+from .cpu_toolchain import compile_mismatches, compiler_version, load_mismatches, torch_version
+from .llama_config import LlamaConfig, parse_llama_config
+
+if TYPE_CHECKING:
+    from .cpu_session import CPUSession
 
 WEIGHTS = "weights.safetensors"
-CONFIG = "config.json"
-
-_FIXED_SECONDS = 20.0
-_SECONDS_PER_LAYER = 2.0
-_MARCHES = ("x86-64-v3", "x86-64-v4")
-_CPU_FLAGS = {
-    "x86-64-v3": frozenset({"avx2", "fma", "bmi1", "bmi2", "f16c", "movbe"}),
-    "x86-64-v4": frozenset({"avx2", "fma", "avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"}),
-}
+_CONFIG = "config.json"
+# Measured on one core of a virtual machine; only a first guess for the progress, which corrects itself.
+_GRAPH_SECONDS = 25.0
+_LAYER_SECONDS = 2.0
+_WEIGHTS_SECONDS = 5.0
+_WEIGHTS_SECONDS_PER_GIB = 10.0
 
 
 class CPUEngine:
-    """Compiles with torch.export and AOTInductor, and runs what came of it."""
+    """Compiles and loads Llamas for x86-64 CPUs."""
+
+    def __init__(self) -> None:
+        self._jobs = JobRunner("neuron_runtime.engines.cpu_compile")
+
+    def check_request(self, request: CompileRequest, config: Config) -> None:
+        """Raise TOOLCHAIN_MISMATCH or UNSUPPORTED_MODEL when this container cannot compile what is asked for."""
+        mismatches = compile_mismatches(request.toolchain)
+        if mismatches:
+            raise ContainerFailure(FailureCode.TOOLCHAIN_MISMATCH, f"this image has {'; '.join(mismatches)}")
+        if request.tensor_parallel_size != 1:
+            raise ContainerFailure(
+                FailureCode.UNSUPPORTED_MODEL,
+                f"tensor_parallel_size {request.tensor_parallel_size}: a CPU is not split",
+            )
+        if request.flags:
+            raise ContainerFailure(
+                FailureCode.UNSUPPORTED_MODEL, f"flags {' '.join(request.flags)}: there are none here"
+            )
+        model, shapes = parse_llama_config(config), request.shapes
+        if shapes.max_model_length > model.max_positions:
+            raise ContainerFailure(
+                FailureCode.UNSUPPORTED_MODEL,
+                f"max_model_length {shapes.max_model_length}: the model knows {model.max_positions} positions",
+            )
+
+    def graphs(self, request: CompileRequest) -> tuple[Graph, ...]:
+        """A prefill graph for each context length, a decode graph for each batch."""
+        shapes = request.shapes
+        prefill = (_graph("prefill", 1, tokens, shapes.max_model_length) for tokens in shapes.context_lengths)
+        decode = (_graph("decode", batch, 1, shapes.max_model_length) for batch in shapes.token_generation_batches)
+        return (*prefill, *decode)
 
     def toolchain(self) -> dict[str, str]:
-        """torch's version and the C++ compiler with its major version; `march` is chosen, not found."""
-        return {"torch": _torch_version(), "cxx": _compiler()}
-
-    def describe(self, request: CompileRequest, config: Config) -> tuple[Graph, ...]:
-        """One prefill graph for each context length, one decode graph for each batch. Refuses other architectures."""
-        read_config(config)
-        length = request.shapes.max_model_length
-        prefills = [_graph("prefill", 1, tokens, length) for tokens in request.shapes.context_lengths]
-        decodes = [_graph("decode", batch, 1, length) for batch in request.shapes.token_generation_batches]
-        return (*prefills, *decodes)
+        """What is installed here."""
+        return {"torch": torch_version(), "cxx": compiler_version()}
 
     def compile(
-        self, request: CompileRequest, source: Path, output: Path, *, threads: int, workers: int, report: Report
-    ) -> Compiled:
-        """Write the weights, then the graphs."""
-        self._check_toolchain(request)
-        document: dict[str, Any] = json.loads((source / CONFIG).read_text())
-        graphs = self.describe(request, document)
-        config = read_config(document)
-        output.mkdir(parents=True, exist_ok=True)
-        work = output.parent / "compile"
-        work.mkdir(exist_ok=True)
-        started = time.monotonic()
-        _write_weights(config, source, output / WEIGHTS)
-        timings = {"weights": time.monotonic() - started}
-        tasks = {
-            graph.name: {
-                "config": document,
-                "march": request.toolchain["march"],
-                "threads": threads,
-                "slots": request.shapes.max_batch_size,
-                "length": graph.context_length,
-                "batch": graph.batch_size,
-                "tokens": graph.tokens,
-                "output": str(output / graph.path),
-            }
-            for graph in graphs
+        self,
+        request: CompileRequest,
+        source: Path,
+        output: Path,
+        work: Path,
+        threads: int,
+        workers: int,
+        report: Report,
+    ) -> dict[str, float]:
+        """Write a package for each graph and one file of weights; the seconds that each took."""
+        config = parse_llama_config(json.loads((source / _CONFIG).read_text("utf-8")))
+        for folder in (output, work / "cache", work / "tmp", work / "logs"):
+            folder.mkdir(parents=True, exist_ok=True)
+        jobs = [_job(request, graph, config, source, output) for graph in self.graphs(request)]
+        size = sum(file.stat().st_size for file in source.glob("*.safetensors"))
+        jobs.append(_job(request, None, config, source, output, size / 2**30))
+        environment = {
+            **os.environ,
+            "TORCHINDUCTOR_CACHE_DIR": str(work / "cache"),
+            "TMPDIR": str(work / "tmp"),
+            "OMP_NUM_THREADS": str(threads),
+            # Of processes that compile in parallel: each would import torch, for the one C++ file that a graph is.
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",
         }
-        # Not at the module's head: servers read this module, and never compile.
-        from .cpu_workers import Workers
+        return self._jobs.run(jobs, workers, environment, work / "logs", report)
 
-        expected = _FIXED_SECONDS + _SECONDS_PER_LAYER * config.layers
-        timings |= Workers(work, limit=workers, expected_seconds=expected).run(tasks, report)
-        return Compiled(graphs=graphs, tools=self.toolchain(), timings=timings)
+    def cancel(self) -> None:
+        """End the processes that `compile` has started."""
+        self._jobs.cancel()
 
     def check(self, manifest: ArtifactManifest) -> None:
-        """The artifact needs this torch, and a CPU with its instruction set."""
-        wanted = manifest.request.toolchain
-        if wanted.get("torch") != _torch_version():
+        """Raise ARTIFACT_INCOMPATIBLE when this container or its CPU cannot run the machine code."""
+        mismatches = load_mismatches(manifest.request.toolchain)
+        if mismatches:
             raise ContainerFailure(
                 FailureCode.ARTIFACT_INCOMPATIBLE,
-                f"the artifact was compiled for torch {wanted.get('torch')}; this image has {_torch_version()}",
-            )
-        missing = _CPU_FLAGS.get(wanted.get("march", ""), frozenset()) - _cpu_flags()
-        if missing:
-            raise ContainerFailure(
-                FailureCode.ARTIFACT_INCOMPATIBLE,
-                f"the artifact needs a CPU of level {wanted['march']}; this one lacks {', '.join(sorted(missing))}",
+                f"the artifact {manifest.digest} cannot run here: this container has {'; '.join(mismatches)}",
             )
 
     def reads_source(self, path: str) -> bool:
-        """Only the configuration: the artifact holds the weights."""
-        return path == CONFIG
+        """The model's numbers; the weights are in the artifact."""
+        return path == _CONFIG
 
-    def load(self, manifest: ArtifactManifest, artifact: Path, source: Path, threads: int) -> Session:
-        """Map the weights, open the graphs."""
+    def load(self, manifest: ArtifactManifest, artifact: Path, source: Path, threads: int) -> "CPUSession":
+        """Load verified files, to run on so many CPU threads."""
         from .cpu_session import CPUSession
 
-        config = read_config(json.loads((source / CONFIG).read_text()))
-        shapes = manifest.request.shapes
-        return CPUSession(config, shapes, manifest.graphs, artifact, artifact / WEIGHTS, threads)
-
-    def _check_toolchain(self, request: CompileRequest) -> None:
-        found = self.toolchain()
-        differing = [
-            f"{name} is {found[name]}, not {request.toolchain.get(name)}"
-            for name in found
-            if request.toolchain.get(name) != found[name]
-        ]
-        if request.toolchain.get("march") not in _MARCHES:
-            differing.append(f"march is {request.toolchain.get('march')}, not one of {', '.join(_MARCHES)}")
-        if differing:
-            message = f"this image cannot make what was asked for: {'; '.join(differing)}"
-            raise ContainerFailure(FailureCode.TOOLCHAIN_MISMATCH, message)
+        config = parse_llama_config(json.loads((source / _CONFIG).read_text("utf-8")))
+        try:
+            return CPUSession(manifest, artifact, config, threads)
+        except (RuntimeError, OSError, KeyError) as error:
+            raise ContainerFailure(
+                FailureCode.ARTIFACT_INCOMPATIBLE, f"the artifact {manifest.digest} does not load: {error}"
+            ) from error
 
 
-def _graph(kind: Any, batch: int, tokens: int, length: int) -> Graph:
+def _graph(kind: str, batch: int, tokens: int, context_length: int) -> Graph:
     name = f"{kind}-{tokens if kind == 'prefill' else batch}"
-    return Graph(
-        name=name, kind=kind, batch_size=batch, tokens=tokens, context_length=length, path=f"graphs/{name}.pt2"
+    return Graph.model_validate(
+        {
+            "name": name,
+            "kind": kind,
+            "batchSize": batch,
+            "tokens": tokens,
+            "contextLength": context_length,
+            "path": f"{name}.pt2",
+        }
     )
 
 
-def _write_weights(config: LlamaConfig, source: Path, path: Path) -> None:
-    from safetensors.torch import save_file
-
-    from .llama import transformed_weights
-
-    try:
-        weights = transformed_weights(config, source)
-    except KeyError as error:
-        raise ContainerFailure(FailureCode.UNSUPPORTED_MODEL, f"the weights hold no tensor named {error}") from error
-    path.parent.joinpath("graphs").mkdir(exist_ok=True)
-    save_file(weights, path)
-
-
-def _torch_version() -> str:
-    """Without the build's suffix: `2.13.0+cpu` and `2.13.0` generate the same code for the CPU."""
-    return importlib.metadata.version("torch").partition("+")[0]
-
-
-def _compiler() -> str:
-    try:
-        answer = subprocess.run(["g++", "-dumpversion"], capture_output=True, text=True, check=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
-        return "none"
-    return f"g++-{answer.stdout.strip().partition('.')[0]}"
-
-
-def _cpu_flags() -> frozenset[str]:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("flags"):
-            return frozenset(line.partition(":")[2].split())
-    return frozenset()
+def _job(
+    request: CompileRequest, graph: Graph | None, config: LlamaConfig, source: Path, output: Path, gib: float = 0.0
+) -> Job:
+    document = {
+        "graph": None if graph is None else graph.to_document(),
+        "source": str(source),
+        "output": str(output / (WEIGHTS if graph is None else graph.path)),
+        "context_length": request.shapes.max_model_length,
+        "slots": request.shapes.max_batch_size,
+        "march": request.toolchain["march"],
+    }
+    expected = _GRAPH_SECONDS + _LAYER_SECONDS * config.layers
+    if graph is None:
+        expected = _WEIGHTS_SECONDS + _WEIGHTS_SECONDS_PER_GIB * gib
+    return Job("weights" if graph is None else graph.name, json.dumps(document), expected)

@@ -1,61 +1,87 @@
-"""Compiles one graph: `python -m neuron_runtime.engines.cpu_compile TASK`, a process of its own.
+"""Compiles one part of an artifact in a process of its own: `python -m neuron_runtime.engines.cpu_compile`.
 
-Exports the step with torch.export and compiles it with AOTInductor into a package without weights. Says on standard
-output, a line each, which part of the work begins; errors go to standard error.
+The job is JSON on standard input. Memory that the compiler took is back with the process's end, and a process that the
+kernel kills for its memory takes nothing else with it. A failure of ours is JSON on standard output.
 """
 
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch._inductor import aoti_compile_and_package
+from pydantic import BaseModel
 
-from .llama import Step, empty_caches
-from .llama_config import read_config
+from neuron_runtime.contract.artifact import Graph
+from neuron_runtime.contract.outcome import ContainerFailure
 
-EXPORTING = "exporting"
-GENERATING = "generating"
+from .cpu_toolchain import VECTOR_BITS
+from .llama import Llama
+from .llama_config import LlamaConfig, parse_llama_config
+from .llama_weights import write_llama_weights
 
-# What the generated code may use goes with the architecture level, never with the machine that happens to compile.
-_SIMD_BITS = {"x86-64-v3": 256, "x86-64-v4": 512}
+# How loops are split depends on the number of threads that the compiler is told of. It must not depend on the machine
+# that compiles: equal requests give equal artifacts. How many threads run is decided when a graph is loaded.
+_ASSUMED_THREADS = 4
 
 
-def compile_graph(task: dict[str, Any]) -> None:
-    """`task`: config, march, threads, slots, length, batch, tokens, output."""
-    torch.set_num_threads(task["threads"])
-    torch.set_grad_enabled(False)
-    config = read_config(task["config"])
-    _say(EXPORTING)
-    step = Step(config, task["length"]).eval()
-    batch, tokens = task["batch"], task["tokens"]
-    inputs = (
+class CompileJob(BaseModel):
+    """One graph, or without a graph the weights."""
+
+    graph: Graph | None
+    source: Path
+    output: Path
+    context_length: int
+    slots: int
+    march: str
+
+
+def run(job: CompileJob) -> None:
+    """Raises ContainerFailure, or whatever the compiler raises."""
+    config = parse_llama_config(json.loads((job.source / "config.json").read_text("utf-8")))
+    if job.graph is None:
+        write_llama_weights(config, job.context_length, job.source, job.output)
+        return
+    torch.set_num_threads(_ASSUMED_THREADS)
+    _compile(config, job, job.graph)
+
+
+def _compile(config: LlamaConfig, job: CompileJob, graph: Graph) -> None:
+    batch, tokens = graph.batch_size, graph.tokens
+    shape = (job.slots, job.context_length + 1, config.key_value_heads, config.head_size)
+    keys, values = ([torch.zeros(shape) for _ in range(config.layers)] for _ in range(2))
+    arguments = (
         torch.zeros(batch, tokens, dtype=torch.int64),
         torch.arange(batch),
-        torch.arange(tokens).expand(batch, tokens).contiguous(),
-        torch.full((batch,), tokens - 1),
-        *empty_caches(config, task["slots"], task["length"]),
+        torch.arange(tokens).repeat(batch, 1),
+        torch.zeros(batch, dtype=torch.int64),
+        keys,
+        values,
     )
-    program = torch.export.export(step, inputs, strict=False)
-    _say(GENERATING)
-    aoti_compile_and_package(
+    with torch.no_grad():
+        program = torch.export.export(Llama(config, job.context_length).eval(), arguments, strict=False)
+    torch._inductor.aoti_compile_and_package(
         program,
-        package_path=task["output"],
+        package_path=str(job.output),
         inductor_configs={
+            # Every graph takes the same weights; in the library each would hold a copy.
             "aot_inductor.package_constants_in_so": False,
-            "cpp.march": task["march"],
-            "cpp.simdlen": _SIMD_BITS[task["march"]],
-            # A number of threads would be baked into the loops of the generated code.
-            "cpp.threads": 1,
+            "cpp.dynamic_threads": True,
+            "cpp.march": job.march,
+            "cpp.simdlen": VECTOR_BITS[job.march],
         },
     )
 
 
-def _say(stage: str) -> None:
-    sys.stdout.write(stage + "\n")
-    sys.stdout.flush()
+def main() -> int:
+    """Returns the exit code."""
+    job = CompileJob.model_validate_json(sys.stdin.read())
+    try:
+        run(job)
+    except ContainerFailure as failure:
+        sys.stdout.write(json.dumps({"code": failure.code.value, "message": failure.message}))
+        return 1
+    return 0
 
 
 if __name__ == "__main__":
-    compile_graph(json.loads(Path(sys.argv[1]).read_text()))
+    sys.exit(main())

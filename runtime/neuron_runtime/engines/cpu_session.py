@@ -1,111 +1,123 @@
-"""Runs compiled graphs on the CPU, through torch's own package loader.
+"""Runs compiled graphs on the CPU: weights mapped from the artifact's file, one KV cache that all graphs share."""
 
-The weights are mapped into memory once and shared by all graphs. The loader holds the GIL during a graph.
-"""
-
+import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch._C import _aoti
+from torch import Tensor
 
-from neuron_runtime.contract.artifact import Graph
-from neuron_runtime.contract.request import Shapes
+from neuron_runtime.contract.artifact import ArtifactManifest, Graph
 
-from .base import Capabilities, Logits, Sampling
-from .llama import empty_caches
+from .base import Capabilities, Logits
+from .cpu import WEIGHTS
 from .llama_config import LlamaConfig
+
+_PACKAGED_MODEL = "model"
+_CPU_DEVICE = -1
 
 
 class CPUSession:
-    """Loaded graphs with their KV cache."""
+    """Graphs of one artifact. The unit of work is one call of one graph; rows that are not asked for are pads."""
 
-    def __init__(
-        self, config: LlamaConfig, shapes: Shapes, graphs: Sequence[Graph], folder: Path, weights: Path, threads: int
-    ) -> None:
-        torch.set_num_threads(threads)
-        torch.set_grad_enabled(False)
-        self._length = shapes.max_model_length
-        self._caches = empty_caches(config, shapes.max_batch_size, self._length)
-        # Kept for the session's life: the graphs point into it.
-        self._weights = load_file(weights)
-        prefills = sorted((graph for graph in graphs if graph.kind == "prefill"), key=lambda graph: graph.tokens)
-        decodes = sorted((graph for graph in graphs if graph.kind == "decode"), key=lambda graph: graph.batch_size)
-        self._prefills = {graph.tokens: self._open(folder / graph.path) for graph in prefills}
-        self._decodes = {graph.batch_size: self._open(folder / graph.path) for graph in decodes}
-        self._capabilities = Capabilities(
-            max_model_length=self._length,
+    def __init__(self, manifest: ArtifactManifest, folder: Path, config: LlamaConfig, threads: int) -> None:
+        self._threads = threads
+        self._ready = threading.local()
+        shapes = manifest.request.shapes
+        self._context_length = shapes.max_model_length
+        self._weights = load_file(folder / WEIGHTS)
+        self._prefill = self._load(manifest, folder, "prefill")
+        self._decode = self._load(manifest, folder, "decode")
+        self.capabilities = Capabilities(
+            max_model_length=shapes.max_model_length,
             slots=shapes.max_batch_size,
-            prefill_tokens=max(self._prefills),
-            decode_batches=tuple(self._decodes),
-            chunked_prefill=True,
-            static_batch=False,
-            sampling=Sampling.LOGITS,
+            prefill_lengths=tuple(self._prefill),
+            decode_batches=tuple(self._decode),
         )
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """Fixed for the session's life."""
-        return self._capabilities
+        # One position more than the context: it takes what pads write.
+        shape = (shapes.max_batch_size, shapes.max_model_length + 1, config.key_value_heads, config.head_size)
+        self._caches = [torch.zeros(shape) for _ in range(2 * config.layers)]
 
     def warm_up(self) -> None:
-        """Run every graph once. What it writes into the cache is overwritten before anything reads it."""
-        for tokens in self._prefills:
-            self.prefill(0, [0] * tokens, 0)
-        for batch in self._decodes:
-            slots = [slot % self._capabilities.slots for slot in range(batch)]
-            self.decode(slots, [0] * batch, [0] * batch)
+        """Run every graph once."""
+        for length in self._prefill:
+            self.prefill(0, [0] * length, 0)
+        for batch in self._decode:
+            rows = list(range(min(batch, self.capabilities.slots)))
+            self.decode(rows, [0] * len(rows), [0] * len(rows))
 
     def prefill(self, slot: int, tokens: Sequence[int], start: int) -> Logits:
-        """Run prompt tokens of a slot from position `start` on; logits[vocabulary] after the last of them."""
-        size = next(size for size in self._prefills if size >= len(tokens))
-        padding = size - len(tokens)
-        ids = [*tokens, *[0] * padding]
-        # The cache's row behind the last one takes what padding writes.
-        positions = [*range(start, start + len(tokens)), *[self._length] * padding]
-        return self._run(self._prefills[size], [ids], [slot], [positions], [len(tokens) - 1])[0]
+        """Run tokens of a slot from position `start` on; logits[vocabulary] after the last of them."""
+        length = _smallest(self._prefill, len(tokens), "tokens of one prefill step")
+        self._check([slot], [start, start + len(tokens) - 1])
+        positions = range(start, start + len(tokens))
+        return self._run(self._prefill[length], [list(tokens)], [slot], [list(positions)], (1, length))[0]
 
     def decode(self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int]) -> Logits:
-        """Run one token for each slot at its position; logits[slots, vocabulary]."""
-        largest = max(self._decodes)
-        parts = []
-        for first in range(0, len(slots), largest):
-            part = slice(first, first + largest)
-            parts.append(self._decode(slots[part], tokens[part], positions[part]))
-        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+        """Run one token for each of several slots; logits[slots, vocabulary]."""
+        batch = _smallest(self._decode, len(slots), "sequences of one decode step")
+        self._check(slots, positions)
+        rows, at = [[token] for token in tokens], [[position] for position in positions]
+        return self._run(self._decode[batch], rows, list(slots), at, (batch, 1))[: len(slots)]
 
     def close(self) -> None:
-        """Let go of the graphs before the weights that they point to."""
-        self._prefills.clear()
-        self._decodes.clear()
-        self._weights.clear()
+        """Let go of graphs, weights and caches."""
+        self._prefill.clear()
+        self._decode.clear()
         self._caches.clear()
-
-    def _decode(self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int]) -> Logits:
-        size = next(size for size in self._decodes if size >= len(slots))
-        padding = size - len(slots)
-        ids = [[token] for token in (*tokens, *[0] * padding)]
-        rows = [[position] for position in (*positions, *[self._length] * padding)]
-        logits = self._run(self._decodes[size], ids, [*slots, *[0] * padding], rows, [0] * size)
-        return logits[: len(slots)]
+        self._weights.clear()
 
     def _run(
-        self,
-        graph: "_aoti.AOTIModelPackageLoader",
-        ids: Sequence[Sequence[int]],
-        slots: Sequence[int],
-        positions: Sequence[Sequence[int]],
-        last: Sequence[int],
+        self, graph: Any, tokens: list[list[int]], slots: list[int], positions: list[list[int]], shape: tuple[int, int]
     ) -> Logits:
-        inputs = [torch.tensor(values, dtype=torch.int64) for values in (ids, slots, positions, last)]
-        (logits,) = graph.run([*inputs, *self._caches])
-        array: Logits = logits.numpy()
-        return array
+        """Fill up to the graph's shape with pads, and run it."""
+        if not hasattr(self._ready, "threads"):
+            # OpenMP keeps the number for each thread that calls it, and the one that loads need not be that which runs.
+            torch.set_num_threads(self._threads)
+            self._ready.threads = self._threads
+        filled = np.zeros(shape, np.int64)
+        at = np.full(shape, self._context_length, np.int64)
+        filled[: len(tokens), : len(tokens[0])] = tokens
+        at[: len(positions), : len(positions[0])] = positions
+        rows = np.zeros(shape[0], np.int64)
+        rows[: len(slots)] = slots
+        last = np.full(shape[0], len(tokens[0]) - 1, np.int64)
+        inputs = [torch.from_numpy(array) for array in (filled, rows, at, last)]
+        logits: Tensor = graph.run([*inputs, *self._caches])[0]
+        result: Logits = logits.numpy()
+        return result
 
-    def _open(self, path: Path) -> "_aoti.AOTIModelPackageLoader":
-        loader = _aoti.AOTIModelPackageLoader(str(path), "model", False, 1, -1)
+    def _check(self, slots: Sequence[int], positions: Sequence[int]) -> None:
+        # A graph trusts its indices: one beyond the cache writes to memory that is not its own.
+        if len(set(slots)) != len(slots) or not all(0 <= slot < self.capabilities.slots for slot in slots):
+            raise ValueError(f"slots {list(slots)}: they must differ and be below {self.capabilities.slots}")
+        if not all(0 <= position < self._context_length for position in positions):
+            raise ValueError(f"positions {list(positions)}: they must be below {self._context_length}")
+
+    def _load(self, manifest: ArtifactManifest, folder: Path, kind: str) -> dict[int, Any]:
+        """Graphs of one kind by their size, ascending."""
+        graphs = [graph for graph in manifest.graphs if graph.kind == kind]
+        graphs.sort(key=_size)
+        return {_size(graph): self._open(folder / graph.path) for graph in graphs}
+
+    def _open(self, path: Path) -> Any:
+        # Not torch's Python wrapper: that imports the whole compiler, which a server has no use for.
+        loader = torch._C._aoti.AOTIModelPackageLoader(str(path), _PACKAGED_MODEL, False, 1, _CPU_DEVICE)
         constants = {name: self._weights[name] for name in loader.get_constant_fqns()}
         loader.load_constants(constants, False, True, True)
         return loader
+
+
+def _size(graph: Graph) -> int:
+    return graph.tokens if graph.kind == "prefill" else graph.batch_size
+
+
+def _smallest(graphs: dict[int, Any], wanted: int, what: str) -> int:
+    """The smallest size that holds what is wanted."""
+    for size in graphs:
+        if 0 < wanted <= size:
+            return size
+    raise ValueError(f"{wanted} {what}; the graphs take 1 to {max(graphs)}")

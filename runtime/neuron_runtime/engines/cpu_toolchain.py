@@ -1,0 +1,67 @@
+"""What the CPU engine's machine code depends on: torch, the C++ compiler, the instruction set. Imports no torch."""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+# Instruction sets that code is generated for: the vector width in bits that torch may use, and the CPU flags by which
+# a machine shows that it has them (glibc's definition of the levels, as /proc/cpuinfo names the flags).
+VECTOR_BITS = {"x86-64-v3": 256, "x86-64-v4": 512}
+_V3_FLAGS = frozenset({"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe"})
+_FLAGS = {
+    "x86-64-v3": _V3_FLAGS,
+    "x86-64-v4": _V3_FLAGS | {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+}
+
+
+def torch_version() -> str:
+    """The installed torch without its build suffix: `+cpu` and `+cu130` generate the same code for a CPU."""
+    try:
+        return importlib.metadata.version("torch").partition("+")[0]
+    except importlib.metadata.PackageNotFoundError:
+        return "none"
+
+
+def compiler_version() -> str:
+    """The C++ compiler that torch will call, as toolchains name it: `g++-12`; `none` where there is no such thing."""
+    command = os.environ.get("CXX", "g++")
+    try:
+        result = subprocess.run([command, "-dumpversion"], capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return "none"
+    name = "clang++" if "clang" in Path(command).name else "g++"
+    return f"{name}-{result.stdout.strip().partition('.')[0]}"
+
+
+def compile_mismatches(wanted: Mapping[str, str]) -> list[str]:
+    """Entries of a request's toolchain that this container cannot provide, one phrase each."""
+    here = {"torch": torch_version(), "cxx": compiler_version()}
+    found = [f"{name} {here[name]}, not {wanted.get(name)}" for name in here if here[name] != wanted.get(name)]
+    march = wanted.get("march")
+    if march not in VECTOR_BITS:
+        found.append(f"no march {march}; {', '.join(VECTOR_BITS)} are known")
+    unknown = sorted(wanted.keys() - here.keys() - {"march"})
+    return found + [f"nothing called {name}" for name in unknown]
+
+
+def load_mismatches(built_with: Mapping[str, str]) -> list[str]:
+    """Why machine code of that toolchain cannot run here, one phrase each. A compiler is not needed."""
+    found = []
+    if torch_version() != built_with.get("torch"):
+        found.append(f"torch {torch_version()}, not {built_with.get('torch')}")
+    march = built_with.get("march", "")
+    if march not in _FLAGS:
+        found.append(f"no march {march!r}; {', '.join(_FLAGS)} are known")
+        return found
+    missing = sorted(_FLAGS[march] - _cpu_flags())
+    if missing:
+        found.append(f"a CPU without {', '.join(missing)}, which {march} needs")
+    return found
+
+
+def _cpu_flags() -> frozenset[str]:
+    match = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text("utf-8"), re.MULTILINE)
+    return frozenset(match[1].split()) if match else frozenset()

@@ -1,0 +1,32 @@
+"""Writes a safetensors file tensor by tensor, so that a model need not fit into memory twice."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor
+
+# Rows of weights are read by vector instructions straight out of the mapped file.
+_ALIGNMENT = 64
+
+
+def write_float32(path: Path, shapes: Mapping[str, tuple[int, ...]], tensor: Callable[[str], Tensor]) -> None:
+    """Write tensors as float32, asking for each when its turn comes. Raises ValueError when one has another shape."""
+    header: dict[str, object] = {}
+    offset = 0
+    for name, shape in shapes.items():
+        size = 4
+        for extent in shape:
+            size *= extent
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [offset, offset + size]}
+        offset += size
+    encoded = json.dumps(header, separators=(",", ":")).encode()
+    encoded += b" " * (-(len(encoded) + 8) % _ALIGNMENT)
+    with path.open("wb") as file:
+        file.write(len(encoded).to_bytes(8, "little"))
+        file.write(encoded)
+        for name, shape in shapes.items():
+            content = tensor(name).float().contiguous()
+            if tuple(content.shape) != shape:
+                raise ValueError(f"{name} has the shape {tuple(content.shape)}, not {shape}")
+            file.write(memoryview(content.numpy()).cast("B"))
