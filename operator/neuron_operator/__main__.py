@@ -1,6 +1,7 @@
 """`python -m neuron_operator`: run the operator."""
 
 import asyncio
+import logging
 import os
 import sys
 from pathlib import Path
@@ -26,8 +27,11 @@ def main() -> int:
     except (OSError, ValidationError) as error:
         sys.stderr.write(f"the platform settings in {path} cannot be used: {error}\n")
         return 64
-    identity, namespace = app.identity_and_namespace()
-    asyncio.run(app.run(settings, namespace=namespace, identity=identity))
+    try:
+        asyncio.run(app.run(settings))
+    except Exception:
+        logging.getLogger(__name__).exception("the operator ends")
+        return 1
     return 0
 
 

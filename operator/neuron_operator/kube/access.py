@@ -49,6 +49,8 @@ class ClusterAccess:
             "certificate_path": self.certificate_file,
             "private_key_path": self.key_file,
             "insecure": self.insecure or None,
+            # As the gateway's client does, and every other Kubernetes client: through a proxy where one is set.
+            "trust_env": True,
         }
 
 

@@ -7,16 +7,16 @@ from typing import Any
 
 import aiohttp
 
-from neuron_operator.errors import AlreadyExists, Conflict, NamespaceEnding, OperatorError, Rejected, Transient
+from neuron_operator.errors import AlreadyExists, Conflict, NamespaceEnding, Rejected, Transient
 
 
-class AnswerNotFound(OperatorError):
+class AnswerNotFound(Rejected):
     """404: there is no such object, or no such kind."""
 
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """Turn a lost connection or a timeout into Transient."""
+    """Turn a lost connection, a timeout, or a token that cannot be read just now into Transient."""
     try:
         yield
     except TimeoutError as error:
@@ -32,10 +32,13 @@ def raise_for_answer(method: str, path: str, status: int, body: bytes | str, ret
     answer = _parse(body)
     message = f"{method} {path}: {answer.get('message') or status}"
     reason = answer.get("reason", "")
+    if status == 401:
+        # The token has expired, or is about to be replaced. It is read anew for the next request.
+        raise Transient(message)
     if status == 404:
-        if method == "POST" and (answer.get("details") or {}).get("kind") == "namespaces":
+        if method in ("POST", "PATCH") and (answer.get("details") or {}).get("kind") == "namespaces":
             raise NamespaceEnding(message)
-        raise AnswerNotFound(message)
+        raise AnswerNotFound(message, status)
     if status == 409:
         raise AlreadyExists(message) if reason == "AlreadyExists" else Conflict(message)
     if status == 429 or status >= 500:
@@ -43,6 +46,14 @@ def raise_for_answer(method: str, path: str, status: int, body: bytes | str, ret
     if status == 403 and _is_terminating(answer):
         raise NamespaceEnding(message)
     raise Rejected(message, status)
+
+
+def parse_success(what: str, body: bytes) -> Any:
+    """The JSON of a success. Raises Transient for anything else, which only a broken proxy sends."""
+    try:
+        return json.loads(body)
+    except ValueError as error:
+        raise Transient(f"{what}: the answer is not JSON") from error
 
 
 def _parse(body: bytes | str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ write by the time that the request can take at most.
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -16,7 +17,7 @@ from neuron_operator.api.objects import Key, Kind, Manifest, key_of, kind_of
 from neuron_operator.errors import Conflict
 
 from .access import ClusterAccess
-from .failures import AnswerNotFound, raise_for_answer, translated
+from .failures import AnswerNotFound, parse_success, raise_for_answer, translated
 
 FIELD_MANAGER = "neuron-operator"
 
@@ -89,25 +90,25 @@ class Gateway:
         return _clean(await self._write("PATCH", path, manifest, query, content_type="application/apply-patch+yaml"))
 
     async def replace(self, manifest: Manifest) -> Manifest:
-        """Replace an object at its resourceVersion. Raises Conflict."""
-        query = {"fieldManager": FIELD_MANAGER}
-        return _clean(await self._write("PUT", _path(kind_of(manifest), *key_of(manifest)), manifest, query))
+        """Replace an object at its resourceVersion. Raises Conflict, also when it is gone by now."""
+        return await self._replace(_path(kind_of(manifest), *key_of(manifest)), manifest)
 
     async def replace_status(self, manifest: Manifest) -> Manifest:
         """Replace the status of an object at its resourceVersion. Raises Conflict, also when it is gone by now."""
-        path = f"{_path(kind_of(manifest), *key_of(manifest))}/status"
-        try:
-            return _clean(await self._write("PUT", path, manifest, {"fieldManager": FIELD_MANAGER}))
-        except AnswerNotFound as error:
-            raise Conflict(f"{error}") from error
+        return await self._replace(f"{_path(kind_of(manifest), *key_of(manifest))}/status", manifest)
 
     async def delete(self, kind: Kind, key: Key, *, uid: str, propagation: str = "Background") -> None:
         """Delete an object if it still is the one with this UID; one that is gone, or another one, is left alone."""
         options = {"propagationPolicy": propagation, "preconditions": {"uid": uid}}
-        try:
+        # The one condition is the UID, so a conflict says that the object of this UID is gone, as a 404 does.
+        with suppress(AnswerNotFound, Conflict):
             await self._write("DELETE", _path(kind, *key), options, {})
-        except AnswerNotFound:
-            return
+
+    async def _replace(self, path: str, manifest: Manifest) -> Manifest:
+        try:
+            return _clean(await self._write("PUT", path, manifest, {"fieldManager": FIELD_MANAGER}))
+        except AnswerNotFound as error:
+            raise Conflict(f"{error}") from error
 
     async def _write(
         self, method: str, path: str, body: Any, query: dict[str, str], content_type: str = "application/json"
@@ -127,14 +128,14 @@ class Gateway:
     ) -> Any:
         url = f"{self._access.server}{path}" + (f"?{urlencode(query)}" if query else "")
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
-        token = self._access.current_token()
-        if token is not None:
-            headers["Authorization"] = f"Bearer {token}"
         with translated(f"{method} {path}"):
+            token = self._access.current_token()
+            if token is not None:
+                headers["Authorization"] = f"Bearer {token}"
             answer = await self._client.call_api(method, url, headers, body, _request_timeout=timeout)
             text = await answer.read()  # type: ignore[no-untyped-call]
         raise_for_answer(method, path, answer.status, text, answer.headers.get("Retry-After"))
-        return json.loads(text)
+        return parse_success(f"{method} {path}", text)
 
 
 def _path(kind: Kind, namespace: str | None = None, name: str | None = None) -> str:

@@ -141,7 +141,7 @@ class LeaderLease:
         left = self.remaining() - (DURATION_SECONDS - _GIVE_UP_SECONDS)
         try:
             async with asyncio.timeout(left):
-                while not await self._renew():
+                while not await self._renew():  # noqa: ASYNC110 - what is waited for is in another process
                     await asyncio.sleep(_RENEWAL_RETRY_SECONDS)
         except TimeoutError:
             # The workers must have stopped before the lease expires, and nothing of theirs may be written any more.

@@ -62,7 +62,7 @@ class WorkQueue(Generic[K]):
         self._timers[key] = loop.call_later(seconds, self._fire, key)
 
     def retry(self, key: K, *, at_least: float = 0.0) -> None:
-        """Have a key worked on after a pause that doubles with each retry in a row, and is `at_least` so many seconds."""
+        """Have a key worked on after a pause that doubles with each retry in a row; `at_least` is in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         pause = min(_FIRST_BACKOFF_SECONDS * 2.0 ** min(failures, 32), _LONGEST_BACKOFF_SECONDS)

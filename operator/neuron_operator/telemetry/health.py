@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -10,16 +11,34 @@ from aiohttp import web
 from .metrics import Metrics
 
 PORT = 8080
+BIND_ADDRESS_VARIABLE = "BIND_ADDRESS"
+
+
+class Heartbeat:
+    """Whether something that must go on happening still happens. It counts as alive when it is made."""
+
+    def __init__(self, limit_seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit_seconds
+        self._clock = clock
+        self._last = clock()
+
+    def beat(self) -> None:
+        """It happened."""
+        self._last = self._clock()
+
+    def is_fresh(self) -> bool:
+        """Whether it happened within the limit."""
+        return self._clock() - self._last <= self._limit
 
 
 @asynccontextmanager
 async def health_server(
-    metrics: Metrics, *, live: Callable[[], bool], ready: Callable[[], bool]
-) -> AsyncIterator[None]:
-    """Serve while the context lasts, on `BIND_ADDRESS` or on all addresses."""
+    metrics: Metrics, *, live: Callable[[], bool], ready: Callable[[], bool], port: int = PORT
+) -> AsyncIterator[int]:
+    """Serve while the context lasts, on `BIND_ADDRESS` or on all addresses; the value is the port."""
 
     async def exposition(_: web.Request) -> web.Response:
-        return web.Response(body=metrics.exposition(), content_type="text/plain")
+        return web.Response(body=metrics.exposition(), content_type="text/plain", charset="utf-8")
 
     application = web.Application()
     application.add_routes(
@@ -32,8 +51,9 @@ async def health_server(
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, _address(), PORT).start()
-        yield
+        with _listening(port) as listening:
+            await web.SockSite(runner, listening).start()
+            yield int(listening.getsockname()[1])
     finally:
         await runner.cleanup()
 
@@ -45,5 +65,12 @@ def _answer(holds: Callable[[], bool]) -> Callable[[web.Request], Awaitable[web.
     return answer
 
 
-def _address() -> str:
-    return os.environ.get("BIND_ADDRESS") or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")  # noqa: S104
+def _listening(port: int) -> socket.socket:
+    """A listening socket. Made here, because asyncio lets one on `::` take no IPv4 connections, as probes may be."""
+    address = os.environ.get(BIND_ADDRESS_VARIABLE)
+    if address:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return socket.create_server((address, port), family=family)
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("0.0.0.0", port))  # noqa: S104

@@ -1,36 +1,52 @@
-"""One line per record, with the model that it is about."""
+"""One JSON object per line, as CloudWatch Logs reads it, with the model that the line is about."""
 
+import json
 import logging
+import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime
+from types import MappingProxyType
 
-_about: ContextVar[str] = ContextVar("about", default="-")
+_about: ContextVar[Mapping[str, str]] = ContextVar("about", default=MappingProxyType({}))
 
-_FORMAT = "%(asctime)s %(levelname)s %(name)s [%(about)s] %(message)s"
+# What these tell at INFO is about themselves, not about models.
+_CHATTERERS = ("kopf", "botocore", "urllib3")
 
 
 def configure(level: int = logging.INFO) -> None:
-    """Log to standard error. What libraries say below warnings is about themselves, and left out."""
+    """Log to standard error."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(_FORMAT))
-    handler.addFilter(_add_about)
+    handler.setFormatter(JSONLines())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for library in ("kopf", "botocore", "aiohttp"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    for name in _CHATTERERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @contextmanager
-def about(what: str) -> Iterator[None]:
-    """Mark the records of this context with the object that they are about."""
-    token = _about.set(what)
+def reconciling(namespace: str, name: str) -> Iterator[None]:
+    """Mark what is logged inside as part of one reconcile of this model."""
+    token = _about.set({"namespace": namespace, "name": name, "reconcile_id": secrets.token_hex(4)})
     try:
         yield
     finally:
         _about.reset(token)
 
 
-def _add_about(record: logging.LogRecord) -> bool:
-    record.about = _about.get()
-    return True
+class JSONLines(logging.Formatter):
+    """Fields: time, level, logger, message; inside a reconcile namespace, name, reconcile_id; of errors a traceback."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line."""
+        fields = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            **_about.get(),
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields, ensure_ascii=False)
