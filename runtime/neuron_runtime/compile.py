@@ -4,13 +4,12 @@ Reads its CompileSpec from the environment, fetches the source, compiles it, and
 artifact that is committed already, before or meanwhile, is success: equal digests are interchangeable.
 """
 
-import json
 import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,7 +25,7 @@ from neuron_runtime.contract.launch import COMPILE_SPEC_VARIABLE, WORK_DIR_VARIA
 from neuron_runtime.contract.outcome import ContainerFailure, ExitCode, FailureCode, TerminationMessage
 from neuron_runtime.contract.progress import PROGRESS_PORT, Progress, Stage
 from neuron_runtime.engines import Engine, open_engine
-from neuron_runtime.engines.base import CompileProgress
+from neuron_runtime.engines.base import Compiled, CompileProgress
 from neuron_runtime.sources import fetch
 from neuron_runtime.store import Report, Store, describe_files, open_store
 from neuron_runtime.termination import leave_failure, leave_message
@@ -34,6 +33,10 @@ from neuron_runtime.termination import leave_failure, leave_message
 _log = logging.getLogger("neuron_runtime.compile")
 
 _TERMINATED = 128 + signal.SIGTERM
+
+
+class Terminated(BaseException):
+    """SIGTERM. Not an Exception: nothing on the way may take it for a failure of its own."""
 
 
 class Compilation:
@@ -45,7 +48,6 @@ class Compilation:
         self._engine = engine
         self._source = work_dir / "source"
         self._output = work_dir / "artifact"
-        self._scratch = work_dir / "compile"
         self._board = board
         self._timings: dict[str, float] = {}
 
@@ -57,20 +59,18 @@ class Compilation:
             return request.digest
         with self._stage(Stage.FETCHING):
             commit = self._fetch()
-        self._engine.check_request(request, self._config())
         with self._stage(Stage.COMPILING):
-            seconds = self._engine.compile(
+            compiled = self._engine.compile(
                 request,
                 self._source,
                 self._output,
-                self._scratch,
-                self._spec.threads,
-                self._spec.workers,
-                self._report_compiling,
+                threads=self._spec.threads,
+                workers=self._spec.workers,
+                report=self._report_compiling,
             )
-        self._timings.update({f"{Stage.COMPILING.value}/{name}": value for name, value in seconds.items()})
+        self._timings.update({f"{Stage.COMPILING.value}/{name}": took for name, took in compiled.timings.items()})
         with self._stage(Stage.UPLOADING):
-            self._commit(commit)
+            self._commit(commit, compiled)
         return request.digest
 
     def _fetch(self) -> str:
@@ -82,27 +82,15 @@ class Compilation:
         self._store.put_source(manifest, self._source, self._report(Stage.FETCHING, "storing the source"))
         return manifest.commit
 
-    def _config(self) -> dict[str, object]:
-        path = self._source / "config.json"
-        try:
-            config = json.loads(path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise ContainerFailure(
-                FailureCode.UNSUPPORTED_MODEL, f"the model has no usable config.json: {error}"
-            ) from error
-        if not isinstance(config, dict):
-            raise ContainerFailure(FailureCode.UNSUPPORTED_MODEL, "the model's config.json is not a JSON object")
-        return config
-
-    def _commit(self, commit: str) -> None:
+    def _commit(self, commit: str, compiled: Compiled) -> None:
         request = self._spec.request
         manifest = ArtifactManifest(
             digest=request.digest,
             request=request,
             source_commit=commit,
-            graphs=self._engine.graphs(request),
+            graphs=compiled.graphs,
             files=describe_files(self._output),
-            tools=self._engine.toolchain(),
+            tools=compiled.tools,
             timings=dict(self._timings),
             created_at=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
         )
@@ -154,7 +142,6 @@ def run(environment: Mapping[str, str], port: int = PROGRESS_PORT) -> Digest:
         spec = read_spec(environment)
         work_dir = Path(_variable(environment, WORK_DIR_VARIABLE))
         engine = open_engine(spec.request.engine)
-        signal.signal(signal.SIGTERM, _on_termination(engine))
         digest = Compilation(spec, open_store(spec.store), engine, work_dir, board).run()
         board.post(Progress(stage=Stage.DONE))
         return digest
@@ -165,10 +152,14 @@ def run(environment: Mapping[str, str], port: int = PROGRESS_PORT) -> Digest:
 def main(port: int = PROGRESS_PORT) -> NoReturn:
     """Run as the container's process, and end it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         digest = run(os.environ, port)
     except ContainerFailure as failure:
         sys.exit(leave_failure(os.environ, failure))
+    except Terminated:
+        # Not sys.exit: that joins threads, and a transfer may take its time.
+        os._exit(_TERMINATED)
     except Exception as error:  # the operator should read what happened even when nobody foresaw it
         _log.exception("unexpected failure")
         sys.exit(leave_failure(os.environ, ContainerFailure(FailureCode.INTERNAL, f"{type(error).__name__}: {error}")))
@@ -176,13 +167,8 @@ def main(port: int = PROGRESS_PORT) -> NoReturn:
     sys.exit(ExitCode.OK)
 
 
-def _on_termination(engine: Engine) -> Callable[[int, FrameType | None], None]:
-    def terminate(_signal: int, _frame: FrameType | None) -> None:
-        engine.cancel()
-        # Not sys.exit: that waits for transfers in other threads.
-        os._exit(_TERMINATED)
-
-    return terminate
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def _variable(environment: Mapping[str, str], name: str) -> str:

@@ -7,22 +7,19 @@ processes that compile do, and so does a session.
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from neuron_runtime.contract.artifact import ArtifactManifest, Graph
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.contract.request import CompileRequest
 
-from .base import Config, Report
+from .base import Compiled, Config, Report, Session
 from .cpu_jobs import Job, JobRunner
 from .cpu_toolchain import compile_mismatches, compiler_version, load_mismatches, torch_version
 from .llama_config import LlamaConfig, parse_llama_config
 
-if TYPE_CHECKING:
-    from .cpu_session import CPUSession
-
 WEIGHTS = "weights.safetensors"
 _CONFIG = "config.json"
+_COMPILER = "neuron_runtime.engines.cpu_compile"
 # Measured on one core of a virtual machine; only a first guess for the progress, which corrects itself.
 _GRAPH_SECONDS = 25.0
 _LAYER_SECONDS = 2.0
@@ -33,58 +30,38 @@ _WEIGHTS_SECONDS_PER_GIB = 10.0
 class CPUEngine:
     """Compiles and loads Llamas for x86-64 CPUs."""
 
-    def __init__(self) -> None:
-        self._jobs = JobRunner("neuron_runtime.engines.cpu_compile")
+    def toolchain(self) -> dict[str, str]:
+        """torch's version and the C++ compiler with its major version; `march` is chosen, not found."""
+        return {"torch": torch_version(), "cxx": compiler_version()}
 
-    def check_request(self, request: CompileRequest, config: Config) -> None:
-        """Raise TOOLCHAIN_MISMATCH or UNSUPPORTED_MODEL when this container cannot compile what is asked for."""
-        mismatches = compile_mismatches(request.toolchain)
-        if mismatches:
-            raise ContainerFailure(FailureCode.TOOLCHAIN_MISMATCH, f"this image has {'; '.join(mismatches)}")
-        if request.tensor_parallel_size != 1:
-            raise ContainerFailure(
-                FailureCode.UNSUPPORTED_MODEL,
-                f"tensor_parallel_size {request.tensor_parallel_size}: a CPU is not split",
-            )
-        if request.flags:
-            raise ContainerFailure(
-                FailureCode.UNSUPPORTED_MODEL, f"flags {' '.join(request.flags)}: there are none here"
-            )
+    def describe(self, request: CompileRequest, config: Config) -> tuple[Graph, ...]:
+        """A prefill graph for each context length, a decode graph for each batch. Raises UNSUPPORTED_MODEL."""
         model, shapes = parse_llama_config(config), request.shapes
+        if request.tensor_parallel_size != 1:
+            raise _unsupported(f"tensor_parallel_size {request.tensor_parallel_size}: a CPU is not split")
+        if request.flags:
+            raise _unsupported(f"flags {' '.join(request.flags)}: this engine has none")
         if shapes.max_model_length > model.max_positions:
-            raise ContainerFailure(
-                FailureCode.UNSUPPORTED_MODEL,
-                f"max_model_length {shapes.max_model_length}: the model knows {model.max_positions} positions",
+            raise _unsupported(
+                f"max_model_length {shapes.max_model_length}: the model knows {model.max_positions} positions"
             )
-
-    def graphs(self, request: CompileRequest) -> tuple[Graph, ...]:
-        """A prefill graph for each context length, a decode graph for each batch."""
-        shapes = request.shapes
         prefill = (_graph("prefill", 1, tokens, shapes.max_model_length) for tokens in shapes.context_lengths)
         decode = (_graph("decode", batch, 1, shapes.max_model_length) for batch in shapes.token_generation_batches)
         return (*prefill, *decode)
 
-    def toolchain(self) -> dict[str, str]:
-        """What is installed here."""
-        return {"torch": torch_version(), "cxx": compiler_version()}
-
     def compile(
-        self,
-        request: CompileRequest,
-        source: Path,
-        output: Path,
-        work: Path,
-        threads: int,
-        workers: int,
-        report: Report,
-    ) -> dict[str, float]:
-        """Write a package for each graph and one file of weights; the seconds that each took."""
-        config = parse_llama_config(json.loads((source / _CONFIG).read_text("utf-8")))
+        self, request: CompileRequest, source: Path, output: Path, *, threads: int, workers: int, report: Report
+    ) -> Compiled:
+        """Write a package for each graph and one file of weights. What is thrown away lies beside `output`."""
+        mismatches = compile_mismatches(request.toolchain)
+        if mismatches:
+            raise ContainerFailure(FailureCode.TOOLCHAIN_MISMATCH, f"this image has {'; '.join(mismatches)}")
+        document = read_config(source)
+        graphs = self.describe(request, document)
+        work = output.parent / "compile"
         for folder in (output, work / "cache", work / "tmp", work / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
-        jobs = [_job(request, graph, config, source, output) for graph in self.graphs(request)]
-        size = sum(file.stat().st_size for file in source.glob("*.safetensors"))
-        jobs.append(_job(request, None, config, source, output, size / 2**30))
+        jobs = _jobs(request, graphs, parse_llama_config(document), source, output)
         environment = {
             **os.environ,
             "TORCHINDUCTOR_CACHE_DIR": str(work / "cache"),
@@ -93,11 +70,8 @@ class CPUEngine:
             # Of processes that compile in parallel: each would import torch, for the one C++ file that a graph is.
             "TORCHINDUCTOR_COMPILE_THREADS": "1",
         }
-        return self._jobs.run(jobs, workers, environment, work / "logs", report)
-
-    def cancel(self) -> None:
-        """End the processes that `compile` has started."""
-        self._jobs.cancel()
+        timings = JobRunner(_COMPILER).run(jobs, workers, environment, work / "logs", report)
+        return Compiled(graphs=graphs, tools=self.toolchain(), timings=timings)
 
     def check(self, manifest: ArtifactManifest) -> None:
         """Raise ARTIFACT_INCOMPATIBLE when this container or its CPU cannot run the machine code."""
@@ -112,11 +86,11 @@ class CPUEngine:
         """The model's numbers; the weights are in the artifact."""
         return path == _CONFIG
 
-    def load(self, manifest: ArtifactManifest, artifact: Path, source: Path, threads: int) -> "CPUSession":
+    def load(self, manifest: ArtifactManifest, artifact: Path, source: Path, threads: int) -> Session:
         """Load verified files, to run on so many CPU threads."""
         from .cpu_session import CPUSession
 
-        config = parse_llama_config(json.loads((source / _CONFIG).read_text("utf-8")))
+        config = parse_llama_config(read_config(source))
         try:
             return CPUSession(manifest, artifact, config, threads)
         except (RuntimeError, OSError, KeyError) as error:
@@ -139,18 +113,37 @@ def _graph(kind: str, batch: int, tokens: int, context_length: int) -> Graph:
     )
 
 
-def _job(
-    request: CompileRequest, graph: Graph | None, config: LlamaConfig, source: Path, output: Path, gib: float = 0.0
-) -> Job:
-    document = {
-        "graph": None if graph is None else graph.to_document(),
-        "source": str(source),
-        "output": str(output / (WEIGHTS if graph is None else graph.path)),
-        "context_length": request.shapes.max_model_length,
-        "slots": request.shapes.max_batch_size,
-        "march": request.toolchain["march"],
-    }
-    expected = _GRAPH_SECONDS + _LAYER_SECONDS * config.layers
-    if graph is None:
-        expected = _WEIGHTS_SECONDS + _WEIGHTS_SECONDS_PER_GIB * gib
-    return Job("weights" if graph is None else graph.name, json.dumps(document), expected)
+def _jobs(
+    request: CompileRequest, graphs: tuple[Graph, ...], config: LlamaConfig, source: Path, output: Path
+) -> list[Job]:
+    """One job for each graph, and one for the weights."""
+
+    def job(graph: Graph | None, expected_seconds: float) -> Job:
+        document = {
+            "graph": None if graph is None else graph.to_document(),
+            "source": str(source),
+            "output": str(output / (WEIGHTS if graph is None else graph.path)),
+            "context_length": request.shapes.max_model_length,
+            "slots": request.shapes.max_batch_size,
+            "march": request.toolchain["march"],
+        }
+        return Job("weights" if graph is None else graph.name, json.dumps(document), expected_seconds)
+
+    size = sum(file.stat().st_size for file in source.glob("*.safetensors")) / 2**30
+    compilations = [job(graph, _GRAPH_SECONDS + _LAYER_SECONDS * config.layers) for graph in graphs]
+    return [*compilations, job(None, _WEIGHTS_SECONDS + _WEIGHTS_SECONDS_PER_GIB * size)]
+
+
+def read_config(source: Path) -> Config:
+    """The model's `config.json`. Raises ContainerFailure(UNSUPPORTED_MODEL)."""
+    try:
+        config = json.loads((source / _CONFIG).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise _unsupported(f"config.json: {error}") from error
+    if not isinstance(config, dict):
+        raise _unsupported("config.json: it is not a JSON object")
+    return config
+
+
+def _unsupported(finding: str) -> ContainerFailure:
+    return ContainerFailure(FailureCode.UNSUPPORTED_MODEL, f"this engine cannot compile {finding}")

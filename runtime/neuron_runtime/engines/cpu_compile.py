@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from neuron_runtime.contract.artifact import Graph
 from neuron_runtime.contract.outcome import ContainerFailure
 
+from .cpu import read_config
 from .cpu_toolchain import VECTOR_BITS
 from .llama import Llama
 from .llama_config import LlamaConfig, parse_llama_config
@@ -37,7 +38,7 @@ class CompileJob(BaseModel):
 
 def run(job: CompileJob) -> None:
     """Raises ContainerFailure, or whatever the compiler raises."""
-    config = parse_llama_config(json.loads((job.source / "config.json").read_text("utf-8")))
+    config = parse_llama_config(read_config(job.source))
     if job.graph is None:
         write_llama_weights(config, job.context_length, job.source, job.output)
         return

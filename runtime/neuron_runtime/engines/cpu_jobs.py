@@ -67,10 +67,10 @@ class JobRunner:
                     seconds[item.job.name] = _age(item)
                     _raise_for(item)
         finally:
-            self.cancel()
+            self._kill()
         return seconds
 
-    def cancel(self) -> None:
+    def _kill(self) -> None:
         """Kill what runs, and wait until it is gone."""
         for item in self._running:
             if item.process.poll() is None:

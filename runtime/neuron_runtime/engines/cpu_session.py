@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuron_runtime.contract.artifact import ArtifactManifest, Graph
 
-from .base import Capabilities, Logits
+from .base import Capabilities, Logits, Sampling
 from .cpu import WEIGHTS
 from .llama_config import LlamaConfig
 
@@ -31,15 +31,23 @@ class CPUSession:
         self._weights = load_file(folder / WEIGHTS)
         self._prefill = self._load(manifest, folder, "prefill")
         self._decode = self._load(manifest, folder, "decode")
-        self.capabilities = Capabilities(
+        self._capabilities = Capabilities(
             max_model_length=shapes.max_model_length,
             slots=shapes.max_batch_size,
-            prefill_lengths=tuple(self._prefill),
+            prefill_tokens=max(self._prefill),
             decode_batches=tuple(self._decode),
+            chunked_prefill=True,
+            static_batch=False,
+            sampling=Sampling.LOGITS,
         )
         # One position more than the context: it takes what pads write.
         shape = (shapes.max_batch_size, shapes.max_model_length + 1, config.key_value_heads, config.head_size)
         self._caches = [torch.zeros(shape) for _ in range(2 * config.layers)]
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Fixed for the session's life."""
+        return self._capabilities
 
     def warm_up(self) -> None:
         """Run every graph once."""
@@ -54,7 +62,9 @@ class CPUSession:
         length = _smallest(self._prefill, len(tokens), "tokens of one prefill step")
         self._check([slot], [start, start + len(tokens) - 1])
         positions = range(start, start + len(tokens))
-        return self._run(self._prefill[length], [list(tokens)], [slot], [list(positions)], (1, length))[0]
+        (logits,) = self._run(self._prefill[length], [list(tokens)], [slot], [list(positions)], (1, length))
+        row: Logits = logits
+        return row
 
     def decode(self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int]) -> Logits:
         """Run one token for each of several slots; logits[slots, vocabulary]."""

@@ -117,7 +117,8 @@ class _Layer(nn.Module):
         config = self.config
         batch, count, _ = fused.shape
         shared, group, size = config.key_value_heads, config.group, config.head_size
-        query, key, value = fused.view(batch, count, -1, size).split([config.heads, shared, shared], dim=2)
+        heads = fused.view(batch, count, -1, size)
+        query, key, value = torch.split(heads, [config.heads, shared, shared], dim=2)
         rows = slots.unsqueeze(1)
         keys.index_put_((rows, positions), _rotate(key, rotation))
         values.index_put_((rows, positions), value)

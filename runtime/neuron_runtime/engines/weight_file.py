@@ -29,4 +29,4 @@ def write_float32(path: Path, shapes: Mapping[str, tuple[int, ...]], tensor: Cal
             content = tensor(name).float().contiguous()
             if tuple(content.shape) != shape:
                 raise ValueError(f"{name} has the shape {tuple(content.shape)}, not {shape}")
-            file.write(memoryview(content.numpy()).cast("B"))
+            content.numpy().tofile(file)
