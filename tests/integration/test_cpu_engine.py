@@ -1,0 +1,143 @@
+"""The CPU engine on a real compiler: a tiny Llama, held against transformers."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from neuron_localcluster.standins.tiny_llama import tiny_llama
+from neuron_runtime.contract.artifact import ArtifactManifest
+from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
+from neuron_runtime.contract.request import Shapes
+from neuron_runtime.engines.base import CompileProgress, Session
+from neuron_runtime.engines.cpu import CPUEngine
+from support.compiled_model import compile_model, cpu_request, greedy, reference_greedy, reference_model
+
+_PREFILL = 16
+_SHAPES = Shapes(max_model_length=64, max_batch_size=4, context_lengths=(_PREFILL,), token_generation_batches=(1, 4))
+
+
+@dataclass
+class _Compiled:
+    source: Path
+    manifest: ArtifactManifest
+    progress: list[CompileProgress]
+    session: Session
+    reference: Any
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> _Compiled:
+    """Compiled once, since that takes about a minute."""
+    folder = tmp_path_factory.mktemp("engine")
+    source = folder / "source"
+    source.mkdir()
+    tiny_llama(source, seed=7)
+    manifest, progress = compile_model(source, folder, cpu_request(_SHAPES))
+    session = CPUEngine().load(manifest, folder / "artifact", source, threads=1)
+    session.warm_up()
+    return _Compiled(source, manifest, progress, session, reference_model(source))
+
+
+def _prompt(length: int, seed: int = 0) -> list[int]:
+    return random.Random(seed).choices(range(3, 300), k=length)
+
+
+@pytest.mark.parametrize("length", [1, 5, _PREFILL, _PREFILL + 1, 3 * _PREFILL - 3])
+def test_greedy_tokens_are_those_of_transformers(compiled: _Compiled, length: int) -> None:
+    """Prompts shorter than the prefill graph are filled up, longer ones run in chunks."""
+    prompt = _prompt(length)
+    assert greedy(compiled.session, 0, prompt, 14) == reference_greedy(compiled.reference, prompt, 14)
+
+
+def test_a_sequence_may_fill_its_slot_to_the_last_position(compiled: _Compiled) -> None:
+    prompt = _prompt(60)
+    assert greedy(compiled.session, 3, prompt, 5) == reference_greedy(compiled.reference, prompt, 5)
+
+
+def test_slots_do_not_see_each_other(compiled: _Compiled) -> None:
+    """Sequences of different lengths, begun one after the other and advanced together, as if each were alone."""
+    session, prompts = compiled.session, {slot: _prompt(3 + 11 * slot, seed=slot) for slot in (2, 0, 1)}
+    expected = {slot: reference_greedy(compiled.reference, prompt, 8) for slot, prompt in prompts.items()}
+    answers = {slot: greedy(session, slot, prompt, 1) for slot, prompt in prompts.items()}
+    while len(answers[0]) < 8:
+        slots = list(answers)
+        positions = [len(prompts[slot]) + len(answers[slot]) - 1 for slot in slots]
+        logits = session.decode(slots, [answers[slot][-1] for slot in slots], positions)
+        for slot, row in zip(slots, logits, strict=True):
+            answers[slot].append(int(row.argmax()))
+    assert answers == expected
+
+
+def test_a_slot_forgets_what_it_held(compiled: _Compiled) -> None:
+    session, prompt = compiled.session, _prompt(7, seed=3)
+    session.prefill(1, prompt, 0)
+    first = session.prefill(1, prompt, 0)
+    for start in range(0, 64, _PREFILL):
+        session.prefill(1, _prompt(_PREFILL, seed=4), start)
+    np.testing.assert_array_equal(session.prefill(1, prompt, 0), first)
+
+
+def test_logits_keep_their_values_after_the_next_step(compiled: _Compiled) -> None:
+    logits = compiled.session.prefill(0, _prompt(4), 0)
+    kept = logits.copy()
+    compiled.session.decode([0], [9], [4])
+    np.testing.assert_array_equal(logits, kept)
+
+
+@pytest.mark.parametrize(
+    ("slots", "positions"), [([4], [0]), ([-1], [0]), ([0], [64]), ([0], [-1]), ([1, 1], [0, 1]), ([], [])]
+)
+def test_rows_beyond_the_caches_are_refused(compiled: _Compiled, slots: list[int], positions: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"slots|positions|sequences"):
+        compiled.session.decode(slots, [5] * len(slots), positions)
+
+
+def test_prompts_beyond_the_graphs_are_refused(compiled: _Compiled) -> None:
+    with pytest.raises(ValueError, match="graphs take 1 to 16"):
+        compiled.session.prefill(0, _prompt(_PREFILL + 1), 0)
+    with pytest.raises(ValueError, match="positions"):
+        compiled.session.prefill(0, _prompt(_PREFILL), 50)
+
+
+def test_progress_moves_steadily_to_its_end(compiled: _Compiled) -> None:
+    done = [progress.done for progress in compiled.progress]
+    assert done == sorted(done)
+    assert len(set(done)) > 5
+    assert compiled.progress[-1].done > 0.7 * compiled.progress[-1].total
+    assert compiled.progress[0].detail == "prefill-16, decode-1"
+    assert compiled.progress[-1].eta_seconds < compiled.progress[0].eta_seconds
+    assert set(compiled.manifest.timings) == {"prefill-16", "decode-1", "decode-4", "weights"}
+
+
+def test_graphs_share_the_weights(compiled: _Compiled) -> None:
+    """Each graph's package is smaller than the weights, which would be in it otherwise."""
+    artifact = compiled.source.parent / "artifact"
+    assert {file.name for file in artifact.iterdir()} == {
+        *(graph.path for graph in compiled.manifest.graphs),
+        "weights.safetensors",
+    }
+
+
+def test_an_artifact_of_another_toolchain_is_not_loaded(compiled: _Compiled) -> None:
+    engine = CPUEngine()
+    engine.check(compiled.manifest)
+    toolchain = {**compiled.manifest.request.toolchain, "torch": "1.0.0"}
+    other = compiled.manifest.model_copy(update={"request": cpu_request(_SHAPES, toolchain=toolchain)})
+    with pytest.raises(ContainerFailure, match=r"not 1\.0\.0") as caught:
+        engine.check(other)
+    assert caught.value.code is FailureCode.ARTIFACT_INCOMPATIBLE
+
+
+def test_the_compilers_failure_is_told_with_its_own_words(
+    compiled: _Compiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "/nonexistent/compiler")
+    with pytest.raises(ContainerFailure, match="compiler") as caught:
+        compile_model(compiled.source, tmp_path, compiled.manifest.request)
+    assert caught.value.code is FailureCode.COMPILER_FAILED

@@ -1,0 +1,116 @@
+"""What the CPU engine refuses before it compiles anything, and what it says about it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
+from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target
+from neuron_runtime.engines import open_engine
+from neuron_runtime.engines.cpu_jobs import expected_share
+from neuron_runtime.engines.cpu_toolchain import compiler_version, torch_version
+from neuron_runtime.engines.llama_config import parse_llama_config
+
+_CONFIG: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_act": "silu",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "max_position_embeddings": 512,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-5,
+    "vocab_size": 256,
+}
+
+
+def _request(**changes: Any) -> CompileRequest:
+    toolchain = {"torch": torch_version(), "cxx": compiler_version(), "march": "x86-64-v3"}
+    shapes = Shapes(max_model_length=128, max_batch_size=2, context_lengths=(32, 64), token_generation_batches=(1, 2))
+    fields: dict[str, Any] = {
+        "engine": Engine.CPU,
+        "toolchain": {**toolchain, **changes.pop("toolchain", {})},
+        "source_digest": f"sha256:{'5' * 64}",
+        "shapes": shapes,
+        "dtype": DType.FLOAT32,
+        "target": Target.CPU,
+    }
+    return CompileRequest(**{**fields, **changes})
+
+
+def test_each_bucket_is_a_graph() -> None:
+    graphs = open_engine(Engine.CPU).describe(_request(), _CONFIG)
+    assert [(graph.name, graph.batch_size, graph.tokens, graph.context_length) for graph in graphs] == [
+        ("prefill-32", 1, 32, 128),
+        ("prefill-64", 1, 64, 128),
+        ("decode-1", 1, 1, 128),
+        ("decode-2", 2, 1, 128),
+    ]
+    assert len({graph.path for graph in graphs}) == 4
+
+
+@pytest.mark.parametrize(
+    ("toolchain", "named"),
+    [
+        ({"torch": "1.0.0"}, ["not 1.0.0"]),
+        ({"cxx": "g++-99"}, ["not g++-99"]),
+        ({"march": "x86-64-v9"}, ["no march x86-64-v9", "x86-64-v3"]),
+        ({"torch": "1.0.0", "cxx": "g++-99"}, ["not 1.0.0", "not g++-99"]),
+        ({"mkl": "2024"}, ["nothing called mkl"]),
+    ],
+)
+def test_a_toolchain_that_is_not_here_is_refused_entry_by_entry(
+    tmp_path: Path, toolchain: dict[str, str], named: list[str]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(_CONFIG))
+    with pytest.raises(ContainerFailure) as caught:
+        open_engine(Engine.CPU).compile(
+            _request(toolchain=toolchain), tmp_path, tmp_path / "out", threads=1, workers=1, report=lambda _: None
+        )
+    assert caught.value.code is FailureCode.TOOLCHAIN_MISMATCH
+    assert all(text in caught.value.message for text in named)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"architectures": ["MistralForCausalLM"]}, "MistralForCausalLM"),
+        ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
+        ({"attention_bias": True}, "attention_bias True"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope_type 'llama3'"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type 'yarn'"),
+        ({"num_key_value_heads": 3}, "3 key-value heads"),
+        ({"vocab_size": None}, "config.json"),
+        ({"max_position_embeddings": 64}, "64 positions"),
+    ],
+)
+def test_a_model_that_would_be_computed_wrongly_is_refused_by_name(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(ContainerFailure, match=named) as caught:
+        open_engine(Engine.CPU).describe(_request(), {**_CONFIG, **change})
+    assert caught.value.code is FailureCode.UNSUPPORTED_MODEL
+
+
+@pytest.mark.parametrize("change", [{"tensor_parallel_size": 2}, {"flags": ("--fast",)}])
+def test_what_a_cpu_does_not_have_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ContainerFailure, match=next(iter(change))) as caught:
+        open_engine(Engine.CPU).describe(_request(**change), _CONFIG)
+    assert caught.value.code is FailureCode.UNSUPPORTED_MODEL
+
+
+def test_rope_theta_is_read_from_where_either_transformers_writes_it() -> None:
+    old = parse_llama_config({**_CONFIG, "rope_theta": 5e5, "rope_scaling": None})
+    new = parse_llama_config({**_CONFIG, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}})
+    assert old.rope_theta == new.rope_theta == 5e5
+
+
+def test_an_estimated_share_rises_without_reaching_the_end() -> None:
+    shares = [expected_share(age, 10.0) for age in range(0, 100, 2)]
+    assert shares[0] == 0
+    assert all(earlier < later < 1 for earlier, later in itertools.pairwise(shares))
