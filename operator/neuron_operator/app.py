@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 
 import aiohttp
@@ -14,6 +14,7 @@ from neuron_operator.api.objects import NEURON_MODEL, Key, Kind, Manifest
 from neuron_operator.aws.artifacts import S3Artifacts
 from neuron_operator.hub import HuggingFaceHub
 from neuron_operator.kube.access import ClusterAccess, cluster_access
+from neuron_operator.kube.definition import check_definition
 from neuron_operator.kube.events import EventRecorder
 from neuron_operator.kube.gateway import Gateway
 from neuron_operator.kube.leases import KubernetesLeaseStore
@@ -103,7 +104,8 @@ class _Operator:
             reconciler,
             workers=workers,
             timeout=_RECONCILE_TIMEOUT_SECONDS,
-            instruments=_Instruments(self.metrics),
+            instruments=self.metrics,
+            mark=log.reconciling,
         )
         self._leading = Leading(snapshot, queue, self.controller, lister=self._list, affected=affected)
         self.watches = triggers.Watches(
@@ -112,12 +114,13 @@ class _Operator:
         )
 
     async def run(self) -> None:
-        # Without the CRD kopf would wait in silence; the LIST says at once what is missing.
-        await self._gateway.list(NEURON_MODEL)
+        await check_definition(self._gateway, NEURON_MODEL)
         stop = asyncio.Event()
         async with asyncio.TaskGroup() as group:
+            # Before the watches, which must not end it with their own tasks: it is to release the lease.
             leading = group.create_task(self._lease.lead(self._lead), name="lead")
             await self.watches.start()
+            # After them, because kopf takes the signals for itself.
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, stop.set)
             group.create_task(self.watches.run(), name="watch")
@@ -135,14 +138,3 @@ class _Operator:
 
     async def _list(self, kind: Kind) -> list[Manifest]:
         return await self._gateway.list(kind, label_selector="" if kind == NEURON_MODEL else CHILD_SELECTOR)
-
-
-class _Instruments:
-    """The controller's instruments, from metrics and logs."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self.taken = metrics.taken
-        self.reconciled = metrics.reconciled
-
-    def reconciling(self, key: Key) -> AbstractContextManager[None]:
-        return log.reconciling(key.namespace, key.name)

@@ -25,7 +25,7 @@ def translated(what: str) -> Iterator[None]:
         raise Transient(f"{what}: {error or type(error).__name__}") from error
 
 
-def raise_for_answer(method: str, path: str, status: int, body: bytes | str, retry_after: str | None) -> None:
+def raise_for_answer(method: str, path: str, status: int, body: bytes, retry_after: str | None) -> None:
     """Raise the error that an answer stands for; nothing for a success."""
     if status < 400:
         return
@@ -56,11 +56,11 @@ def parse_success(what: str, body: bytes) -> Any:
         raise Transient(f"{what}: the answer is not JSON") from error
 
 
-def _parse(body: bytes | str) -> dict[str, Any]:
+def _parse(body: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(body)
     except ValueError:
-        return {"message": body[:200].decode(errors="replace") if isinstance(body, bytes) else body[:200]}
+        return {"message": body[:200].decode(errors="replace").strip()}
     return answer if isinstance(answer, dict) else {}
 
 

@@ -34,13 +34,10 @@ Outcome = Done | Requeue
 
 
 class Instruments(Protocol):
-    """What is measured and logged; `app` fills it in from `telemetry`."""
+    """What is measured; `telemetry.metrics` fills it in."""
 
     def taken(self, waited: float) -> None:
         """A key was taken from the queue after `waited` seconds."""
-
-    def reconciling(self, key: Key) -> AbstractContextManager[None]:
-        """What is logged inside is about this key."""
 
     def reconciled(self, result: str, seconds: float) -> None:
         """A reconcile ended: success, requeue, conflict, transient, rejected or error."""
@@ -57,12 +54,15 @@ class Controller:
         workers: int,
         timeout: float,
         instruments: Instruments,
+        mark: Callable[[Key], AbstractContextManager[None]],
     ) -> None:
+        """`timeout` is in seconds. `mark` marks what is logged inside its context with the key."""
         self._queue = queue
         self._reconcile = reconcile
         self._workers = workers
         self._timeout = timeout
         self._instruments = instruments
+        self._mark = mark
         self._started: dict[Key, float] = {}
 
     def is_stuck(self) -> bool:
@@ -85,7 +85,7 @@ class Controller:
             self._instruments.taken(waited)
             self._started[key] = started = time.monotonic()
             try:
-                with self._instruments.reconciling(key):
+                with self._mark(key):
                     result = await self._reconcile_one(key)
             finally:
                 del self._started[key]

@@ -49,13 +49,13 @@ async def health_server(
         ]
     )
     runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    try:
-        with _listening(port) as listening:
+    with _listening(port) as listening:
+        await runner.setup()
+        try:
             await web.SockSite(runner, listening).start()
             yield int(listening.getsockname()[1])
-    finally:
-        await runner.cleanup()
+        finally:
+            await runner.cleanup()
 
 
 def _answer(holds: Callable[[], bool]) -> Callable[[web.Request], Awaitable[web.Response]]:

@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import MappingProxyType
 
+from neuron_operator.api.objects import Key
+
 _about: ContextVar[Mapping[str, str]] = ContextVar("about", default=MappingProxyType({}))
 
 # What these tell at INFO is about themselves, not about models.
@@ -26,9 +28,9 @@ def configure(level: int = logging.INFO) -> None:
 
 
 @contextmanager
-def reconciling(namespace: str, name: str) -> Iterator[None]:
+def reconciling(key: Key) -> Iterator[None]:
     """Mark what is logged inside as part of one reconcile of this model."""
-    token = _about.set({"namespace": namespace, "name": name, "reconcile_id": secrets.token_hex(4)})
+    token = _about.set({"namespace": key.namespace, "name": key.name, "reconcile_id": secrets.token_hex(4)})
     try:
         yield
     finally:
