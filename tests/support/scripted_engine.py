@@ -6,7 +6,6 @@ import json
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
+from neuron_runtime.engines.base import Capabilities, Sampling
 
 END = "<|end|>"
 PREFILL_TOKENS = 8
@@ -47,7 +47,15 @@ class ScriptedSession:
     def __init__(self, script: str) -> None:
         self.tokenizer = byte_tokenizer()
         self.script = self.tokenizer.encode(script).ids
-        self.capabilities = SimpleNamespace(prefill_tokens=PREFILL_TOKENS, max_model_length=MAX_MODEL_LENGTH)
+        self.capabilities = Capabilities(
+            max_model_length=MAX_MODEL_LENGTH,
+            slots=1,
+            prefill_tokens=PREFILL_TOKENS,
+            decode_batches=(1,),
+            chunked_prefill=True,
+            static_batch=False,
+            sampling=Sampling.LOGITS,
+        )
         self.prefills: list[tuple[int, int]] = []
         """(start, tokens) of every prefill step."""
         self.decodes = 0
