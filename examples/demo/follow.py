@@ -89,7 +89,8 @@ class Follower:
         except (httpx.HTTPError, ValidationError):
             return None
         detail = f"{at.stage.value}: {at.detail}" if at.detail else at.stage.value
-        return detail, at.percent / 100 if at.total else None, at.eta_seconds
+        # What is left is a guess from what was done: of nothing, not even that.
+        return detail, at.percent / 100 if at.total else None, at.eta_seconds if at.percent else None
 
     def _answering(self) -> str | None:
         """The API's base URL if it answers. A status may still be that of an earlier run, an answer cannot."""

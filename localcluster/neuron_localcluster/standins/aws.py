@@ -25,7 +25,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "local", "AWS_SECRET_ACCESS_KEY": "local"}
 
 def command() -> tuple[str, ...]:
     """The command line; all else is in the environment."""
-    return (sys.executable, "-m", "ministack")
+    return (sys.executable, "-m", "neuron_localcluster.standins.ministack_server")
 
 
 def environment(folder: Path, port: int) -> Mapping[str, str]:

@@ -28,6 +28,14 @@ class Stack:
         self._processes.start(ProcessSpec("aws", aws.command(), environment))
         self._processes.wait_until("aws", lambda: aws.is_ready(self._port), 60)
 
+    @property
+    def bytes_read(self) -> int:
+        """What the process has read so far, from files and connections."""
+        process = self._processes.find("aws")
+        assert process is not None
+        lines = Path(f"/proc/{process.pid}/io").read_text().splitlines()
+        return int(dict(line.split(": ") for line in lines)["rchar"])
+
     def kill(self) -> None:
         process = self._processes.find("aws")
         assert process is not None
@@ -84,3 +92,24 @@ def test_objects_outlive_the_process(stack: Stack, ending: str) -> None:
     assert answer["Body"].read() == content[1000:2000]
     with pytest.raises(ClientError, match="PreconditionFailed"):
         s3.put_object(Bucket=BUCKET, Key=f"weights/{ending}", Body=b"", IfNoneMatch="*")
+
+
+def test_a_range_is_read_without_the_rest_of_the_object(stack: Stack) -> None:
+    s3 = aws.s3_client(stack.endpoint)
+    s3.put_object(Bucket=BUCKET, Key="large", Body=bytes(8 << 20))
+    before = stack.bytes_read
+
+    answer = s3.get_object(Bucket=BUCKET, Key="large", Range="bytes=5000000-5000099")
+
+    assert answer["Body"].read() == bytes(100)
+    assert answer["ContentRange"] == f"bytes 5000000-5000099/{8 << 20}"
+    assert stack.bytes_read - before < 1 << 20
+
+
+def test_an_empty_object_has_no_ranges(stack: Stack) -> None:
+    s3 = aws.s3_client(stack.endpoint)
+    s3.put_object(Bucket=BUCKET, Key="empty", Body=b"")
+
+    with pytest.raises(ClientError, match="InvalidRange"):
+        s3.get_object(Bucket=BUCKET, Key="empty", Range="bytes=0-0")
+    assert s3.get_object(Bucket=BUCKET, Key="empty")["Body"].read() == b""
