@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from neuron_operator.api.objects import Key
-from neuron_operator.errors import Conflict, NotLeader, Rejected, Transient
+from neuron_operator.errors import AlreadyExists, Conflict, NamespaceEnding, NotLeader, Rejected, Transient
 
 from .queue import QueueClosed, WorkQueue
 
@@ -98,14 +98,14 @@ class Controller:
                 outcome = await self._reconcile(key)
         except NotLeader:
             raise
-        except Conflict:
+        except (AlreadyExists, Conflict):
             self._queue.retry(key)
             return "conflict"
         except Transient as error:
             logger.warning("will try again: %s", error)
             self._queue.retry(key, at_least=error.after or 0.0)
             return "transient"
-        except Rejected as error:
+        except (NamespaceEnding, Rejected) as error:
             logger.warning("the API server refuses: %s", error)
             self._queue.retry(key, at_least=_REJECTED_PAUSE_SECONDS)
             return "rejected"
