@@ -134,10 +134,25 @@ def test_an_artifact_of_another_toolchain_is_not_loaded(compiled: _Compiled) -> 
     assert caught.value.code is FailureCode.ARTIFACT_INCOMPATIBLE
 
 
-def test_the_compilers_failure_is_told_with_its_own_words(
-    compiled: _Compiled, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("does", "code", "named"),
+    [
+        ("echo the disk is full >&2; exit 1", FailureCode.COMPILER_FAILED, "the disk is full"),
+        ("kill -KILL $PPID", FailureCode.OUT_OF_MEMORY, "prefill-16"),
+    ],
+)
+def test_what_becomes_of_a_compiler_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str, code: FailureCode, named: str
 ) -> None:
-    monkeypatch.setenv("CXX", "/nonexistent/compiler")
-    with pytest.raises(ContainerFailure, match="compiler") as caught:
-        compile_model(compiled.source, tmp_path, compiled.manifest.request)
-    assert caught.value.code is FailureCode.COMPILER_FAILED
+    """A compiler that knows its version and does nothing else right."""
+    compiler = tmp_path / "g++"
+    compiler.write_text(f'#!/bin/sh\ncase "$1" in -*version) exec g++ "$1";; esac\n{does}\n')
+    compiler.chmod(0o755)
+    source = tmp_path / "source"
+    source.mkdir()
+    tiny_llama(source)
+    request = cpu_request(_SHAPES)
+    monkeypatch.setenv("CXX", str(compiler))
+    with pytest.raises(ContainerFailure, match=named) as caught:
+        compile_model(source, tmp_path, request)
+    assert caught.value.code is code

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
@@ -55,12 +55,15 @@ class JobRunner:
 
         Raises ContainerFailure: the job's own, OUT_OF_MEMORY or COMPILER_FAILED.
         """
-        waiting, seconds = list(jobs), dict[str, float]()
+        waiting, seconds, shown = list(jobs), dict[str, float](), 0
         try:
             while waiting or self._running:
                 while waiting and len(self._running) < workers:
                     self._running.append(self._start(waiting.pop(0), environment, logs))
-                report(_progress(jobs, seconds, {item.job.name: _age(item) for item in self._running}, workers))
+                progress = _progress(jobs, seconds, {item.job.name: _age(item) for item in self._running}, workers)
+                # A corrected expectation may say less than the last one; a bar that goes back says nothing at all.
+                shown = max(shown, progress.done)
+                report(replace(progress, done=shown))
                 self._wait()
                 for item in [item for item in self._running if item.process.poll() is not None]:
                     self._running.remove(item)
