@@ -22,7 +22,7 @@ def translated(what: str) -> Iterator[None]:
     except TimeoutError as error:
         raise Transient(f"{what}: no answer in time") from error
     except (aiohttp.ClientError, OSError) as error:
-        raise Transient(f"{what}: {error or type(error).__name__}") from error
+        raise Transient(f"{what}: {str(error) or type(error).__name__}") from error
 
 
 def raise_for_answer(method: str, path: str, status: int, body: bytes, retry_after: str | None) -> None:

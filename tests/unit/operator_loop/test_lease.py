@@ -81,6 +81,7 @@ class _Replica:
         self.store = _Store(server)
         self.beats = 0
         self.lease = LeaderLease(self.store, name, clock=lambda: now() + clock_offset, beat=self._beat)
+        self._started = asyncio.Event()
         self.working_since: float | None = None
         self.stopped_at: float | None = None
         self.task = asyncio.create_task(self.lease.lead(self._work))
@@ -90,6 +91,7 @@ class _Replica:
 
     async def _work(self) -> None:
         self.working_since = now()
+        self._started.set()
         try:
             await asyncio.Event().wait()
         finally:
@@ -101,8 +103,8 @@ class _Replica:
 
     async def until_working(self) -> float:
         """The time when it starts to work."""
-        while self.working_since is None:
-            await asyncio.sleep(0.05)
+        await self._started.wait()
+        assert self.working_since is not None
         return self.working_since
 
     async def stop(self) -> None:
