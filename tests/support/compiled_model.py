@@ -63,7 +63,8 @@ def reference_model(source: Path) -> Any:
     """The model in transformers, in float32."""
     from transformers import LlamaForCausalLM
 
-    return LlamaForCausalLM.from_pretrained(source, dtype=torch.float32).eval()
+    model: Any = LlamaForCausalLM.from_pretrained(source, dtype=torch.float32)
+    return model.eval()
 
 
 def reference_greedy(model: Any, prompt: Sequence[int], count: int) -> list[int]:
