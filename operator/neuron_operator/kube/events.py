@@ -10,7 +10,8 @@ from neuron_operator.errors import OperatorError
 from .gateway import Gateway
 
 _CONTROLLER = "neuron-operator.dev/operator"
-_NOTE_LIMIT = 1024
+# The API server calls them characters and counts bytes.
+_NOTE_LIMIT_BYTES = 1024
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class EventRecorder:
             "action": "Reconcile",
             "type": type,
             "reason": reason,
-            "note": note[:_NOTE_LIMIT],
+            "note": note.encode()[:_NOTE_LIMIT_BYTES].decode(errors="ignore"),
             "regarding": {
                 "apiVersion": regarding["apiVersion"],
                 "kind": regarding["kind"],

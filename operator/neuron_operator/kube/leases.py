@@ -25,7 +25,10 @@ class KubernetesLeaseStore:
         return _record(await self._gateway.create(self._manifest(record)))
 
     async def replace(self, record: LeaseRecord) -> LeaseRecord:
-        """Store the next record. Raises Conflict."""
+        """Store the next record. Raises Conflict.
+
+        Of a Lease, other than of most kinds, the API server creates what is not there any more.
+        """
         return _record(await self._gateway.replace(self._manifest(record)))
 
     def _manifest(self, record: LeaseRecord) -> Manifest:

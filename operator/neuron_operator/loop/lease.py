@@ -49,7 +49,7 @@ class LeaseStore(Protocol):
         """Store the first record. Raises AlreadyExists."""
 
     async def replace(self, record: LeaseRecord) -> LeaseRecord:
-        """Store the next record. Raises Conflict when somebody else was faster."""
+        """Store the next record; puts a deleted one back. Raises Conflict when somebody else was faster."""
 
 
 class LeadershipLost(Exception):
@@ -116,6 +116,9 @@ class LeaderLease:
         try:
             found = await self._store.read()
             if found is None:
+                # Somebody deleted it; who held it when we saw it last does not know yet, and may put it back.
+                if self._record is not None and not self._may_take(self._record):
+                    return False
                 self._record = await self._store.create(self._next(None))
             else:
                 self._see(found)
@@ -170,9 +173,11 @@ class LeaderLease:
         except OperatorError as error:
             logger.warning("the lease was not renewed, trying again: %s", error)
             return False
-        if found is None or found.holder != self._identity:
+        if found is None:
+            return False
+        if found.holder != self._identity:
             self._renewed_at = None
-            raise LeadershipLost("the Lease was deleted" if found is None else f"{found.holder or 'nobody'} holds it")
+            raise LeadershipLost(f"{found.holder or 'nobody'} holds the lease")
         self._record = found
         return False
 

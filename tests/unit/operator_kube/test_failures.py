@@ -85,7 +85,7 @@ def test_the_wait_that_the_server_asks_for_is_kept(header: str | None, after: fl
     ids=lambda error: type(error).__name__,
 )
 def test_no_answer_is_transient(raised: Exception) -> None:
-    with pytest.raises(Transient, match="GET /x: .+"), translated("GET /x"):
+    with pytest.raises(Transient, match=r"GET /x: .+"), translated("GET /x"):
         raise raised
 
 

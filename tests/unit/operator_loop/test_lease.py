@@ -61,7 +61,7 @@ class _Store:
     async def replace(self, record: LeaseRecord) -> LeaseRecord:
         def write() -> LeaseRecord:
             current = self._server.record
-            if current is None or current.resource_version != record.resource_version:
+            if current is not None and current.resource_version != record.resource_version:
                 raise Conflict
             return self._server.store(record)
 
@@ -240,20 +240,42 @@ async def test_a_lease_that_another_holds_is_given_up_at_once() -> None:
     await replica.until_working()
     assert server.record is not None
     server.store(replace(server.record, holder="b"))
-    assert "b holds it" in str(await replica.lost())
+    assert "b holds the lease" in str(await replica.lost())
     assert replica.stopped_at is not None
     assert replica.stopped_at - (replica.working_since or 0) < 6
     assert server.holder == "b", "the release must not touch another's lease"
 
 
 @virtual_time
-async def test_a_lease_that_was_deleted_is_given_up_at_once() -> None:
+async def test_a_lease_that_was_deleted_is_put_back_before_another_takes_it() -> None:
     server = _Server()
-    replica = _Replica(server, "a")
-    await replica.until_working()
+    leader = _Replica(server, "a")
+    await leader.until_working()
+    standby = _Replica(server, "b")
+    for _ in range(5):
+        await asyncio.sleep(7)
+        server.record = None
+    await asyncio.sleep(20)
+    assert server.holder == "a"
+    assert leader.is_working
+    assert not standby.is_working
+    await leader.stop()
+    await standby.stop()
+
+
+@virtual_time
+async def test_a_deleted_lease_whose_holder_is_gone_is_taken_when_it_would_have_run_out() -> None:
+    server = _Server()
+    leader = _Replica(server, "a")
+    await leader.until_working()
+    standby = _Replica(server, "b")
+    await asyncio.sleep(11)
+    leader.store.fault = _refuse
+    await leader.stop()
     server.record = None
-    assert "was deleted" in str(await replica.lost())
-    assert server.record is None
+    stopped = now()
+    assert 10 <= await standby.until_working() - stopped <= 15 + _LOOK
+    await standby.stop()
 
 
 @virtual_time
