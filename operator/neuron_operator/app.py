@@ -4,9 +4,10 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import aiohttp
 
@@ -114,15 +115,17 @@ class _Operator:
         )
 
     async def run(self) -> None:
-        await check_definition(self._gateway, NEURON_MODEL)
         stop = asyncio.Event()
+        _on_end_signals(stop.set)
+        await _unless(stop, check_definition(self._gateway, NEURON_MODEL))
+        if stop.is_set():
+            return
         async with asyncio.TaskGroup() as group:
             # Before the watches, which must not end it with their own tasks: it is to release the lease.
             leading = group.create_task(self._lease.lead(self._lead), name="lead")
             await self.watches.start()
-            # After them, because kopf takes the signals for itself.
-            for number in (signal.SIGTERM, signal.SIGINT):
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+            # Again, because kopf has taken the signals for itself.
+            _on_end_signals(stop.set)
             group.create_task(self.watches.run(), name="watch")
             await stop.wait()
             leading.cancel()
@@ -138,3 +141,18 @@ class _Operator:
 
     async def _list(self, kind: Kind) -> list[Manifest]:
         return await self._gateway.list(kind, label_selector="" if kind == NEURON_MODEL else CHILD_SELECTOR)
+
+
+def _on_end_signals(end: Callable[[], object]) -> None:
+    # As the first process of a container, one that does not handle SIGTERM does not get it at all.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end)
+
+
+async def _unless(stop: asyncio.Event, waiting: Coroutine[Any, Any, None]) -> None:
+    """Wait for `waiting` to end, or for `stop`, whichever comes first."""
+    async with asyncio.TaskGroup() as group:
+        both = {group.create_task(waiting), group.create_task(stop.wait())}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        for task in both:
+            task.cancel()

@@ -15,12 +15,12 @@ BIND_ADDRESS_VARIABLE = "BIND_ADDRESS"
 
 
 class Heartbeat:
-    """Whether something that must go on happening still happens. It counts as alive when it is made."""
+    """Whether something that must go on happening still happens. Before it first happens there is nothing to miss."""
 
     def __init__(self, limit_seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit_seconds
         self._clock = clock
-        self._last = clock()
+        self._last: float | None = None
 
     def beat(self) -> None:
         """It happened."""
@@ -28,7 +28,7 @@ class Heartbeat:
 
     def is_fresh(self) -> bool:
         """Whether it happened within the limit."""
-        return self._clock() - self._last <= self._limit
+        return self._last is None or self._clock() - self._last <= self._limit
 
 
 @asynccontextmanager

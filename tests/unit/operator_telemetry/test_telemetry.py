@@ -21,10 +21,12 @@ async def _get(url: str) -> tuple[int, str]:
         return answer.status, await answer.text()
 
 
-def test_a_heartbeat_is_fresh_for_its_limit() -> None:
-    time = 100.0
+def test_a_heartbeat_is_fresh_for_its_limit_from_the_first_beat_on() -> None:
+    time = 0.0
     heartbeat = Heartbeat(30, clock=lambda: time)
+    time = 100.0
     assert heartbeat.is_fresh()
+    heartbeat.beat()
     time = 130.0
     assert heartbeat.is_fresh()
     time = 130.1

@@ -1,0 +1,175 @@
+"""The operator's process on a real API server: when it ends, with which exit code, and what becomes of its lease."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from neuron_localcluster.cluster import Cluster
+from neuron_operator.api.crd import PLAIN_FILE
+from support.kubectl import Kubectl
+from support.operator_process import OperatorProcess, operator_process
+from support.recording import eventually
+
+pytestmark = pytest.mark.cluster
+
+_DEFINITION = "neuronmodels.neuron-operator.dev"
+_MANIFEST = Path(__file__).parents[2] / PLAIN_FILE
+
+Start = Callable[..., AbstractAsyncContextManager[OperatorProcess]]
+
+
+@pytest.fixture
+def no_definition(kubectl: Kubectl) -> None:
+    kubectl("delete", "crd", _DEFINITION, "--ignore-not-found", "--wait")
+
+
+@pytest.fixture
+def definition(kubectl: Kubectl, no_definition: None) -> Iterator[None]:
+    kubectl("create", "-f", str(_MANIFEST))
+    kubectl("wait", "--for=condition=Established", f"crd/{_DEFINITION}", "--timeout=30s")
+    yield
+    kubectl("delete", "crd", _DEFINITION, "--wait")
+
+
+@pytest.fixture
+def start(cluster: Cluster, namespace: str, tmp_path: Path) -> Start:
+    """Starts a replica by name; each has an address of its own."""
+    addresses = (f"127.77.253.{number}" for number in range(1, 9))
+
+    def start(name: str, kubeconfig: Path = cluster.kubeconfig) -> AbstractAsyncContextManager[OperatorProcess]:
+        return operator_process(kubeconfig, namespace, tmp_path, name=name, address=next(addresses))
+
+    return start
+
+
+@pytest.fixture
+def lease(kubectl: Kubectl, namespace: str) -> Callable[[], dict[str, Any]]:
+    """Reads the lease's spec; empty before there is one."""
+
+    def lease() -> dict[str, Any]:
+        found = kubectl.run("get", "lease", "neuron-operator", "-n", namespace, "-o", "yaml")
+        return dict(yaml.safe_load(found.stdout)["spec"]) if found.returncode == 0 else {}
+
+    return lease
+
+
+Lease = Callable[[], dict[str, Any]]
+
+
+async def _ready(replica: OperatorProcess) -> None:
+    async def look() -> bool | None:
+        assert replica.is_running(), replica.log()
+        return await replica.answers("/readyz") == 200 or None
+
+    await eventually("ready", look)
+
+
+async def _leads(lease: Lease, name: str) -> None:
+    async def look() -> bool | None:
+        return lease().get("holderIdentity") == name or None
+
+    await eventually(f"{name} leads", look)
+
+
+@pytest.mark.usefixtures("definition")
+async def test_a_leader_that_is_told_to_end_does_so_at_once_and_lets_the_next_one_lead(
+    start: Start, lease: Lease
+) -> None:
+    async with start("first") as first, start("second") as second:
+        await _ready(first)
+        await _ready(second)
+        await eventually("a leader", _leader_of(lease))
+        leader, standby = (first, "second") if lease()["holderIdentity"] == "first" else (second, "first")
+
+        leader.terminate()
+        code, seconds = await leader.ended(20)
+
+        assert (code, leader.log("CRITICAL") + leader.log("ERROR")) == (0, [])
+        assert seconds < 3
+        # A lease that was not released would have to run out first, for 15 seconds.
+        ended = time.monotonic()
+        await _leads(lease, standby)
+        assert time.monotonic() - ended < 6
+
+
+@pytest.mark.usefixtures("definition")
+async def test_a_standby_is_ready_and_ends_without_touching_the_lease(start: Start, lease: Lease) -> None:
+    async with start("leader") as leader:
+        await _leads(lease, "leader")
+        async with start("standby") as standby:
+            await _ready(standby)
+            assert await standby.answers("/healthz") == 200
+
+            standby.terminate()
+            code, seconds = await standby.ended(20)
+
+            assert (code, standby.log("CRITICAL") + standby.log("ERROR")) == (0, [])
+            assert seconds < 3
+        assert lease()["holderIdentity"] == "leader"
+        assert leader.is_running()
+
+
+@pytest.mark.usefixtures("definition")
+async def test_a_leader_whose_lease_another_holds_ends_and_leaves_it_to_the_other(
+    start: Start, lease: Lease, kubectl: Kubectl, namespace: str
+) -> None:
+    async with start("leader") as leader:
+        await _leads(lease, "leader")
+
+        taken = '{"spec": {"holderIdentity": "thief"}}'
+        kubectl("patch", "lease", "neuron-operator", "-n", namespace, "--type=merge", "--patch", taken)
+        code, _ = await leader.ended(15)
+
+        assert code == 1
+        (line,) = leader.log("CRITICAL")
+        assert "LeadershipLost" in line["traceback"]
+        assert lease()["holderIdentity"] == "thief"
+
+
+@pytest.mark.usefixtures("no_definition")
+async def test_without_the_definition_it_says_what_to_install(start: Start, lease: Lease) -> None:
+    async with start("early") as early:
+        code, _ = await early.ended(20)
+
+    assert code == 1
+    (line,) = early.log("CRITICAL")
+    assert "neuronmodels" in line["message"]
+    assert "install the chart" in line["message"]
+    assert lease() == {}
+
+
+async def test_it_lets_itself_be_ended_while_it_waits_for_the_api_server(
+    cluster: Cluster, start: Start, tmp_path: Path
+) -> None:
+    document = yaml.safe_load(cluster.kubeconfig.read_text())
+    with socket.create_server(("127.77.253.10", 0)) as deaf:
+        document["clusters"][0]["cluster"]["server"] = f"https://127.77.253.10:{deaf.getsockname()[1]}"
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.write_text(yaml.safe_dump(document))
+        async with start("waiting", elsewhere) as waiting:
+
+            async def look() -> bool | None:
+                return await waiting.answers("/readyz") == 503 or None
+
+            await eventually("not ready", look)
+
+            waiting.terminate()
+            code, seconds = await waiting.ended(20)
+
+    assert (code, waiting.log("CRITICAL")) == (0, [])
+    assert seconds < 3
+
+
+def _leader_of(lease: Lease) -> Callable[[], Any]:
+    async def look() -> str | None:
+        return lease().get("holderIdentity") or None
+
+    return look
