@@ -116,8 +116,7 @@ class LeaderLease:
         try:
             found = await self._store.read()
             if found is None:
-                # Somebody deleted it; who held it when we saw it last does not know yet, and may put it back.
-                if self._record is not None and not self._may_take(self._record):
+                if not self._may_create():
                     return False
                 self._record = await self._store.create(self._next(None))
             else:
@@ -193,6 +192,14 @@ class LeaderLease:
     def _see(self, found: LeaseRecord) -> None:
         if self._record is None or found.resource_version != self._record.resource_version:
             self._record, self._seen_at = found, self._clock()
+
+    def _may_create(self) -> bool:
+        if self._record is None:
+            return True
+        # Somebody deleted it. Who held it when we saw it last may have renewed it since, and may put it back.
+        deleted = replace(self._record, resource_version="")
+        self._see(deleted)
+        return self._may_take(deleted)
 
     def _may_take(self, found: LeaseRecord) -> bool:
         if found.holder in ("", self._identity):

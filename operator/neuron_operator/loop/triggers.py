@@ -6,6 +6,7 @@ rings for the models that it concerns, and cannot fail.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +23,8 @@ Affected = Callable[[Manifest], Collection[Key]]
 # kopf keeps the credentials of a login until the API server refuses them; projected tokens are renewed hourly.
 _LOGIN_LIFETIME = timedelta(minutes=10)
 _DOMAIN = "neuron-operator.dev"
+
+logger = logging.getLogger(__name__)
 
 
 class WatchesEnded(Exception):
@@ -61,7 +64,11 @@ class Watches:
         try:
             await kopf.run_tasks(self._tasks, ignored=self._earlier)
         except Exception as error:
-            raise WatchesEnded(f"kopf cannot watch any more: {error}") from error
+            if self._stop.is_set():
+                # kopf closes connections that it has not opened yet when it is stopped while it starts.
+                logger.info("kopf did not end well: %r", error)
+                return
+            raise WatchesEnded(f"kopf cannot watch any more: {error!r}") from error
         if not self._stop.is_set():
             raise WatchesEnded("kopf ended its watches")
 

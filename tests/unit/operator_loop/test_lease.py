@@ -173,7 +173,7 @@ async def test_a_leader_that_vanishes_is_followed_after_the_lease_has_run_out() 
     first.store.fault = _refuse  # even its release does not get through: as if the process had been killed
     await first.stop()
     stopped = now()
-    assert 15 - 5 <= await second.until_working() - stopped <= 15 + _LOOK
+    assert 15 - 5 <= await second.until_working() - stopped <= 15 + 2 * _LOOK
     await second.stop()
 
 
@@ -264,7 +264,7 @@ async def test_a_lease_that_was_deleted_is_put_back_before_another_takes_it() ->
 
 
 @virtual_time
-async def test_a_deleted_lease_whose_holder_is_gone_is_taken_when_it_would_have_run_out() -> None:
+async def test_a_deleted_lease_whose_holder_is_gone_is_taken_when_it_must_have_run_out() -> None:
     server = _Server()
     leader = _Replica(server, "a")
     await leader.until_working()
@@ -274,7 +274,7 @@ async def test_a_deleted_lease_whose_holder_is_gone_is_taken_when_it_would_have_
     await leader.stop()
     server.record = None
     stopped = now()
-    assert 10 <= await standby.until_working() - stopped <= 15 + _LOOK
+    assert 15 <= await standby.until_working() - stopped <= 15 + 2 * _LOOK
     await standby.stop()
 
 
