@@ -108,8 +108,9 @@ async def test_a_standby_is_ready_and_ends_without_touching_the_lease(start: Sta
             await _ready(standby)
             assert await standby.answers("/healthz") == 200
 
-            standby.terminate()
-            code, seconds = await standby.ended(20)
+            async with standby.scraped():
+                standby.terminate()
+                code, seconds = await standby.ended(20)
 
             assert (code, standby.log("CRITICAL") + standby.log("ERROR")) == (0, [])
             assert seconds < 3

@@ -60,6 +60,15 @@ class OperatorProcess:
         except aiohttp.ClientConnectionError:
             return None
 
+    @asynccontextmanager
+    async def scraped(self) -> AsyncIterator[None]:
+        """Hold the connection that metrics were read over, as Prometheus does."""
+        url = f"http://{self._address}:{_PORT}/metrics"
+        async with aiohttp.ClientSession() as session:
+            async with session.get(url) as response:
+                await response.read()
+            yield
+
     def log(self, level: str | None = None) -> list[dict[str, Any]]:
         """What it has logged, of one level if one is named."""
         lines = [json.loads(line) for line in self._log.read_text().splitlines()]

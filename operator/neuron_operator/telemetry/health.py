@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from .metrics import Metrics
 
@@ -40,7 +41,7 @@ async def health_server(
     async def exposition(_: web.Request) -> web.Response:
         return web.Response(body=metrics.exposition(), content_type="text/plain", charset="utf-8")
 
-    application = web.Application()
+    application = web.Application(middlewares=[_close_afterwards])
     application.add_routes(
         [
             web.get("/healthz", _answer(live)),
@@ -56,6 +57,14 @@ async def health_server(
             yield int(listening.getsockname()[1])
         finally:
             await runner.cleanup()
+
+
+@web.middleware
+async def _close_afterwards(request: web.Request, handler: Handler) -> web.StreamResponse:
+    # A connection that is kept open is a task, and kopf waits five seconds for other tasks before it ends.
+    response = await handler(request)
+    response.force_close()
+    return response
 
 
 def _answer(holds: Callable[[], bool]) -> Callable[[web.Request], Awaitable[web.Response]]:
