@@ -6,10 +6,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from neuron_operator.kube.gateway import Gateway
-from neuron_operator.loop.controller import Outcome
-from neuron_operator.loop.snapshot import Snapshot
-
 from neuron_operator.api.conditions import rfc3339
 from neuron_operator.api.objects import (
     CONTROLLER_REVISION,
@@ -24,11 +20,14 @@ from neuron_operator.api.objects import (
     key_of,
     labels_of,
 )
+from neuron_operator.kube.gateway import Gateway
+from neuron_operator.loop.controller import Outcome
+from neuron_operator.loop.snapshot import Snapshot
 from neuron_operator.model.reconcile import Reconciler
 from neuron_operator.model.relations import CHILD_SELECTOR, INDEXED_LABELS, WATCHED
 from neuron_operator.model.resources import names
 from neuron_operator.model.revision import Revision, parse_revision
-from neuron_operator.model.scope import Artifacts, Hub, ProgressReader
+from neuron_operator.model.tools import Artifacts, Hub, ProgressReader
 from neuron_operator.settings import PlatformSettings
 from neuron_runtime.contract.outcome import FailureCode
 from support.artifact_store import ArtifactStore

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from neuron_operator.api.lease import LeaseRecord
 from neuron_operator.api.objects import LEASE, Key, Manifest
-from neuron_operator.loop.lease import LeaseRecord
 
 from .gateway import Gateway
 

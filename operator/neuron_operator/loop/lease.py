@@ -9,10 +9,11 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from neuron_operator.api.lease import LeaseRecord
 from neuron_operator.errors import AlreadyExists, Conflict, NotLeader, OperatorError
 
 DURATION_SECONDS = 15
@@ -22,21 +23,6 @@ _RETRY_SECONDS = 2.0
 _RENEWAL_RETRY_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class LeaseRecord:
-    """A Lease as the API server holds it."""
-
-    holder: str
-    """Identity of the leader; empty when the lease was released."""
-    duration_seconds: int
-    acquire_time: str
-    """RFC 3339 with microseconds."""
-    renew_time: str
-    transitions: int
-    resource_version: str
-    """Empty for a record that was never stored."""
 
 
 class LeaseStore(Protocol):

@@ -24,9 +24,10 @@ from .children import Children, Cluster, Foreign, Leftover
 from .observe import observe
 from .phases import PHASES, Phase
 from .phases.serve import recorded_artifact
-from .scope import Artifacts, Hub, ProgressReader, Scope, Tools
+from .scope import Scope
 from .status import project, project_unreadable
 from .steps import Continue, Fail, Step, Wait
+from .tools import Artifacts, Hub, ProgressReader, Tools
 
 _REFUSED_PAUSE_SECONDS = 60.0
 _LEFTOVER_PAUSE_SECONDS = 5.0

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from neuron_operator.api.conditions import ConditionType
 from neuron_operator.api.status import Phase as PhaseWord
-from neuron_operator.model.scope import Scope, Tools
+from neuron_operator.model.scope import Scope
 from neuron_operator.model.steps import Step
+from neuron_operator.model.tools import Tools
 
 from .artifact import look_up_artifact
 from .compile import cancel_superseded, compile_artifact

@@ -12,9 +12,10 @@ from neuron_operator.model.jobs import JobState
 from neuron_operator.model.policies import RetryLater
 from neuron_operator.model.retries import next_attempt
 from neuron_operator.model.revision import Revision
-from neuron_operator.model.scope import Scope, Tools
+from neuron_operator.model.scope import Scope
 from neuron_operator.model.serving_state import missing_artifact_report
 from neuron_operator.model.steps import Continue, Fail, Step, Wait
+from neuron_operator.model.tools import Tools
 from neuron_runtime.contract.artifact import ArtifactManifest
 
 _STORE_PAUSE_SECONDS = 15.0

@@ -12,9 +12,10 @@ from neuron_operator.model.resources import names
 from neuron_operator.model.resources.compile_job import compile_job
 from neuron_operator.model.retries import failure_of, next_attempt
 from neuron_operator.model.revision import Revision
-from neuron_operator.model.scope import Scope, Tools
+from neuron_operator.model.scope import Scope
 from neuron_operator.model.serving_state import pod_waiting_trouble
 from neuron_operator.model.steps import Continue, Fail, Step, Wait, as_cause
+from neuron_operator.model.tools import Tools
 
 _PROGRESS_SECONDS = 10.0
 # Who holds a shared compile may change without an event for the others (a suspension, another spec).

@@ -1,8 +1,9 @@
 """Gives the namespace the ServiceAccounts that compile and serving pods run as."""
 
 from neuron_operator.model.resources.service_accounts import service_accounts
-from neuron_operator.model.scope import Scope, Tools
+from neuron_operator.model.scope import Scope
 from neuron_operator.model.steps import Continue, Step
+from neuron_operator.model.tools import Tools
 
 
 async def apply_identities(scope: Scope, tools: Tools) -> Step:

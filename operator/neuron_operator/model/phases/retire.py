@@ -1,8 +1,9 @@
 """Clears away what is no longer needed."""
 
 from neuron_operator.model.jobs import JobState
-from neuron_operator.model.scope import Scope, Tools
+from neuron_operator.model.scope import Scope
 from neuron_operator.model.steps import Continue, Step
+from neuron_operator.model.tools import Tools
 
 _KEPT_REVISIONS = 3
 

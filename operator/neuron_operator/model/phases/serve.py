@@ -10,9 +10,10 @@ from neuron_operator.model.jobs import JobState
 from neuron_operator.model.resources.deployment import ARTIFACT_ANNOTATION, with_artifact, with_scale
 from neuron_operator.model.resources.service import service
 from neuron_operator.model.revision import Revision
-from neuron_operator.model.scope import Scope, Tools
+from neuron_operator.model.scope import Scope
 from neuron_operator.model.serving_state import Trouble, is_available, trouble_of
 from neuron_operator.model.steps import Continue, Fail, Step, Wait, as_cause
+from neuron_operator.model.tools import Tools
 from neuron_runtime.contract.digests import canonical_json
 
 # Troubles that say something about the artifact, not about the pods.

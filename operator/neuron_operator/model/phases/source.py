@@ -17,8 +17,9 @@ from neuron_operator.model.revision import (
     namespace_domain,
     parse_revision,
 )
-from neuron_operator.model.scope import Scope, Tools
+from neuron_operator.model.scope import Scope
 from neuron_operator.model.steps import Continue, Fail, Step, Wait
+from neuron_operator.model.tools import Tools
 from neuron_operator.planning.model_facts import UnsupportedModel, model_facts
 from neuron_operator.planning.planner import DoesNotFit, Plan, Wishes, plan
 from neuron_operator.settings import ArtifactSharing, PlatformSettings
