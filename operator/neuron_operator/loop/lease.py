@@ -93,7 +93,13 @@ class LeaderLease:
                 await work()
                 renewing.cancel()
         finally:
-            await self._release()
+            # Whoever ends the work may cancel again: when kopf ends, it cancels the workers, and the group then this.
+            releasing = asyncio.create_task(self._release(), name="release")
+            try:
+                await asyncio.shield(releasing)
+            except asyncio.CancelledError:
+                await asyncio.wait({releasing})
+                raise
 
     async def try_acquire(self) -> bool:
         """Take the lease if that is possible now."""

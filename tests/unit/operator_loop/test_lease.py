@@ -368,6 +368,22 @@ async def test_the_lease_is_released_when_the_work_fails() -> None:
 
 
 @virtual_time
+async def test_a_release_under_way_is_not_cut_off() -> None:
+    server = _Server()
+    replica = _Replica(server, "a")
+    await replica.until_working()
+    replica.store.delay = 1
+    replica.task.cancel()
+    await asyncio.sleep(0.5)
+    assert server.holder == "a"
+
+    await replica.stop()
+
+    assert replica.task.cancelled()
+    assert server.holder == ""
+
+
+@virtual_time
 async def test_a_standby_survives_an_api_server_that_is_away_and_gives_signs_of_life() -> None:
     replica = _Replica(_Server(), "a")
     replica.store.fault = _refuse
