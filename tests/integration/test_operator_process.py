@@ -14,6 +14,9 @@ import yaml
 
 from neuron_localcluster.cluster import Cluster
 from neuron_operator.api.crd import PLAIN_FILE
+from neuron_operator.api.objects import POD
+from neuron_operator.model.relations import WATCHED
+from support.api_server import limited_kubeconfig
 from support.kubectl import Kubectl
 from support.operator_process import OperatorProcess, operator_process
 from support.recording import eventually
@@ -133,6 +136,31 @@ async def test_a_leader_whose_lease_another_holds_ends_and_leaves_it_to_the_othe
         (line,) = leader.log("CRITICAL")
         assert "LeadershipLost" in line["traceback"]
         assert lease()["holderIdentity"] == "thief"
+
+
+@pytest.mark.slow  # kopf tries again for about a minute before it gives up
+@pytest.mark.usefixtures("definition")
+async def test_a_leader_that_cannot_watch_ends_and_releases_its_lease(
+    cluster: Cluster, kubectl: Kubectl, start: Start, lease: Lease, namespace: str, tmp_path: Path
+) -> None:
+    rules = [
+        {"apiGroups": [kind.group], "resources": [kind.plural], "verbs": ["list", "watch"]}
+        for kind in WATCHED
+        if kind != POD
+    ]
+    rules += [
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
+    ]
+    kubeconfig, _ = limited_kubeconfig(cluster, kubectl, namespace, tmp_path, rules)
+    async with start("blind", kubeconfig) as blind:
+        code, _ = await blind.ended(150)
+
+    assert code == 1
+    (line,) = blind.log("CRITICAL")
+    assert "WatchesEnded: kopf cannot watch any more" in line["traceback"]
+    assert "pods is forbidden" in line["traceback"]
+    assert (lease()["holderIdentity"], lease()["leaseTransitions"]) == ("", 0)
 
 
 @pytest.mark.usefixtures("no_definition")
