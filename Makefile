@@ -45,7 +45,7 @@ e2e: binaries ## The slow end-to-end tests, with the real model
 
 .PHONY: lint
 lint: setup ## Lint, formatting and import contracts
-	@$(BIN)/ruff check .
+	@$(BIN)/ruff check --no-cache .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports
 

@@ -7,9 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from neuron_operator.kube.gateway import Gateway
-
 from neuron_operator.api.objects import Key, Kind, Manifest
+from neuron_operator.kube.gateway import Gateway
 
 _DEADLINE_SECONDS = 60.0
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from aiohttp import web
-from neuron_operator.loop.controller import Done, Requeue
 
 from neuron_operator.api.objects import DEPLOYMENT, JOB
+from neuron_operator.loop.controller import Done, Requeue
 from neuron_runtime.contract.progress import PROGRESS_PORT, Progress, Stage
 from neuron_runtime.contract.store import MANIFEST
 from support.artifact_store import BUCKET, ArtifactStore

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from neuron_operator.loop.controller import Requeue
 
 from neuron_operator.api.objects import JOB
+from neuron_operator.loop.controller import Requeue
 from neuron_runtime.contract.outcome import FailureCode
 from support.artifact_store import ArtifactStore
 from support.reconciling import World, condition

@@ -4,10 +4,10 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from neuron_operator.loop.snapshot import Snapshot
 
 from neuron_operator.api.objects import NEURON_MODEL, Key, Manifest
 from neuron_operator.api.v1alpha1 import NeuronModel
+from neuron_operator.loop.snapshot import Snapshot
 from neuron_operator.model.flight import claims, live_job
 from neuron_operator.model.policies import Claim
 from neuron_operator.model.relations import INDEXED_LABELS, WATCHED, affected_models
