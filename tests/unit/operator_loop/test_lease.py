@@ -332,6 +332,8 @@ async def test_the_lease_counts_from_before_the_request() -> None:
     started = now()
     working = await replica.until_working()
     assert replica.lease.remaining() == pytest.approx(15 - (working - started), abs=0.1)
+    await asyncio.sleep(5 + 1.5 + 0.1)
+    assert replica.lease.remaining() == pytest.approx(15 - 1.6), "the answer to a renewal has come just now"
     await replica.stop()
 
 
