@@ -38,6 +38,8 @@ from neuron_runtime.termination import leave_failure
 
 OpenEngine = Callable[[request.Engine], Engine]
 
+_TALKATIVE = ("botocore", "uvicorn")
+
 
 def read_spec(environment: Mapping[str, str]) -> ServingSpec:
     """The spec in the environment. Raises ContainerFailure(INVALID_SPEC)."""
@@ -64,6 +66,8 @@ def run(environment: Mapping[str, str], engines: OpenEngine, port: int = SERVING
 def main(engines: OpenEngine = open_engine, port: int = SERVING_PORT) -> NoReturn:
     """Run as the container's process, and end it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for library in _TALKATIVE:
+        logging.getLogger(library).setLevel(logging.WARNING)
     try:
         run(os.environ, engines, port)
         code = ExitCode.OK

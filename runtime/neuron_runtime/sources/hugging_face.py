@@ -4,6 +4,7 @@ huggingface_hub does the transfer (resume, retries, xet). It reads its settings 
 the environment when it is imported: so it is imported by the first fetch, once the caches have their place.
 """
 
+import logging
 import os
 import shutil
 import time
@@ -53,6 +54,9 @@ def _prepare_environment(cache: Path) -> None:
     os.environ.setdefault("HF_HOME", str(cache))
     os.environ.setdefault("HF_XET_CACHE", str(cache / "xet"))
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    # The library's HTTP client logs every address, and those of downloads are signed: whoever has one may read.
+    for client in ("httpx", "httpx2"):
+        logging.getLogger(client).setLevel(logging.WARNING)
 
 
 def _list(origin: HuggingFaceOrigin) -> tuple[SourceFile, ...]:
