@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,12 @@ class _Doorbell:
     """Watches over Services and, by label, over ServiceAccounts; and whom they have rung for."""
 
     def __init__(
-        self, access: ClusterAccess, *, login_lifetime: float = 600, server_timeout: float | None = None
+        self,
+        access: ClusterAccess,
+        *,
+        login_lifetime: float = 600,
+        server_timeout: float | None = None,
+        ending: float = 60,
     ) -> None:
         self.rung: list[Key] = []
         self.snapshot = Snapshot(_KINDS, [])
@@ -59,6 +65,7 @@ class _Doorbell:
                 login_lifetime=timedelta(seconds=login_lifetime),
             ),
             settings,
+            ending=timedelta(seconds=ending),
         )
 
     def _connection(self) -> dict[str, Any]:
@@ -197,6 +204,27 @@ async def test_watches_that_end_by_themselves_are_told_at_once_and_raise(
     assert not running.done(), "readiness must be gone while kopf still ends"
     with pytest.raises(WatchesEnded, match=r"kopf cannot watch any more: .*forbidden"):
         await running
+    await doorbell.disconnected()
+
+
+async def test_a_task_that_ignores_kopf_does_not_keep_it_from_ending(
+    cluster: Cluster, kubectl: Kubectl, namespace: str, tmp_path: Path
+) -> None:
+    path, _ = limited_kubeconfig(cluster, kubectl, namespace, tmp_path, [])
+    doorbell = _Doorbell(access_by(path), ending=0.5)
+    released = asyncio.Event()
+
+    async def stubborn() -> None:
+        while not released.is_set():
+            with suppress(asyncio.CancelledError):
+                await released.wait()
+
+    await doorbell.watches.start()
+    task = asyncio.create_task(stubborn())
+    with pytest.raises(WatchesEnded, match="it does not end"):
+        await doorbell.watches.run()
+    released.set()
+    await task
     await doorbell.disconnected()
 
 

@@ -22,6 +22,9 @@ Affected = Callable[[Manifest], Collection[Key]]
 
 # kopf keeps the credentials of a login until the API server refuses them; projected tokens are renewed hourly.
 _LOGIN_LIFETIME = timedelta(minutes=10)
+# kopf waits for the tasks that it cancels for as long as they take, and a cancellation can get lost: Python 3.11's
+# `wait_for` swallows one that arrives together with the result.
+_ENDING = timedelta(seconds=15)
 _DOMAIN = "neuron-operator.dev"
 
 logger = logging.getLogger(__name__)
@@ -34,9 +37,12 @@ class WatchesEnded(Exception):
 class Watches:
     """kopf, running. It can be started once."""
 
-    def __init__(self, registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings) -> None:
+    def __init__(
+        self, registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, *, ending: timedelta = _ENDING
+    ) -> None:
         self._registry = registry
         self._settings = settings
+        self._ending = ending
         self._started = asyncio.Event()
         self._stop = asyncio.Event()
         self._earlier: set[asyncio.Task[Any]] = set()
@@ -60,21 +66,33 @@ class Watches:
         )
 
     async def run(self) -> None:
-        """Watch until `stop`. Raises WatchesEnded when kopf ends by itself."""
+        """Watch until `stop`. Raises WatchesEnded when kopf ends by itself. Ending takes kopf `ending` at most."""
+        us = {task for task in (asyncio.current_task(),) if task is not None}
+        watching = asyncio.create_task(kopf.run_tasks(self._tasks, ignored=self._earlier | us), name="kopf")
         try:
-            await kopf.run_tasks(self._tasks, ignored=self._earlier)
-        except Exception as error:
-            if self._stop.is_set():
-                # kopf closes connections that it has not opened yet when it is stopped while it starts.
-                logger.info("kopf did not end well: %r", error)
-                return
-            raise WatchesEnded(f"kopf cannot watch any more: {error!r}") from error
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            watching.cancel()
+            raise
+        finally:
+            await asyncio.wait({watching}, timeout=self._ending.total_seconds())
+            watching.cancel()
+        problem = _problem(watching)
         if not self._stop.is_set():
-            raise WatchesEnded("kopf ended its watches")
+            raise WatchesEnded(f"kopf cannot watch any more: {problem}") from problem
+        if problem is not None:
+            # kopf closes connections that it has not opened yet when it is stopped while it starts.
+            logger.info("kopf did not end well: %r", problem)
 
     def stop(self) -> None:
         """Have `run` return."""
         self._stop.set()
+
+
+def _problem(watching: asyncio.Task[None]) -> BaseException | None:
+    if not watching.done():
+        return TimeoutError("it does not end")
+    return watching.exception()
 
 
 def registry(
