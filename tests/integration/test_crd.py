@@ -4,13 +4,11 @@ import json
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from neuron_operator.api.conditions import Condition, ConditionType, Reason, set_conditions
-from neuron_operator.api.crd import PLAIN_FILE
 from neuron_operator.api.impact import revision_hash
 from neuron_operator.api.status import (
     ArtifactStatus,
@@ -26,25 +24,17 @@ from neuron_operator.api.status import (
     WaitingFor,
 )
 from neuron_operator.api.v1alpha1 import NeuronModel
+from support.definition import definition_installed
 from support.kubectl import Kubectl
 
 pytestmark = pytest.mark.cluster
-
-DEFINITION = "neuronmodels.neuron-operator.dev"
-MANIFEST = Path(__file__).parents[2] / PLAIN_FILE
 
 
 @pytest.fixture(scope="module")
 def ctl(kubectl: Kubectl) -> Iterator[Kubectl]:
     """kubectl against a cluster that has the CRD; the CRD goes again if it came with these tests."""
-    # A chart installed in the same cluster would refuse to take over a definition that it did not make.
-    present = kubectl.run("get", "crd", DEFINITION).returncode == 0
-    if not present:
-        kubectl("create", "-f", str(MANIFEST))
-    kubectl("wait", "--for=condition=Established", f"crd/{DEFINITION}", "--timeout=30s")
-    yield kubectl
-    if not present:
-        kubectl("delete", "crd", DEFINITION, "--wait")
+    with definition_installed(kubectl):
+        yield kubectl
 
 
 def model(spec: dict[str, Any] | None = None, name: str = "llama", **top: Any) -> dict[str, Any]:

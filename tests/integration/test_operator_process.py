@@ -13,33 +13,29 @@ import pytest
 import yaml
 
 from neuron_localcluster.cluster import Cluster
-from neuron_operator.api.crd import PLAIN_FILE
 from neuron_operator.api.objects import POD
 from neuron_operator.model.relations import WATCHED
 from support.api_server import limited_kubeconfig
+from support.definition import definition_installed, remove_definition
 from support.kubectl import Kubectl
 from support.operator_process import OperatorProcess, operator_process
 from support.recording import eventually
 
 pytestmark = pytest.mark.cluster
 
-_DEFINITION = "neuronmodels.neuron-operator.dev"
-_MANIFEST = Path(__file__).parents[2] / PLAIN_FILE
 
 Start = Callable[..., AbstractAsyncContextManager[OperatorProcess]]
 
 
 @pytest.fixture
 def no_definition(kubectl: Kubectl) -> None:
-    kubectl("delete", "crd", _DEFINITION, "--ignore-not-found", "--wait")
+    remove_definition(kubectl)
 
 
 @pytest.fixture
 def definition(kubectl: Kubectl, no_definition: None) -> Iterator[None]:
-    kubectl("create", "-f", str(_MANIFEST))
-    kubectl("wait", "--for=condition=Established", f"crd/{_DEFINITION}", "--timeout=30s")
-    yield
-    kubectl("delete", "crd", _DEFINITION, "--wait")
+    with definition_installed(kubectl):
+        yield
 
 
 @pytest.fixture

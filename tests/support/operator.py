@@ -22,6 +22,7 @@ from neuron_localcluster.standins import aws
 from neuron_localcluster.standins.tiny_llama import tiny_llama
 from neuron_runtime.contract.request import Engine
 from neuron_runtime.engines import open_engine
+from support.definition import remove_definition
 from support.kubectl import Kubectl
 from support.waiting import wait_for
 
@@ -160,7 +161,7 @@ def installed_operator(cluster: Cluster, kubectl: Kubectl, folder: Path) -> Iter
     values["crds"] = {"keep": False}
     file = folder / "values.yaml"
     file.write_text(yaml.safe_dump(values))
-    kubectl.run("delete", "crd", "neuronmodels.neuron-operator.dev", "--ignore-not-found")
+    remove_definition(kubectl)
     where = ("--namespace", OPERATOR_NAMESPACE)
     _helm(cluster, "install", RELEASE, str(CHART), *where, "--create-namespace", "--values", str(file))
     try:

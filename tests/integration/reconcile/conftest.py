@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -11,13 +10,13 @@ import boto3
 import pytest
 
 from neuron_localcluster.cluster import Cluster
-from neuron_operator.api.crd import PLAIN_FILE
 from neuron_operator.aws.artifacts import S3Artifacts
 from neuron_operator.hub import HuggingFaceHub
 from neuron_operator.kube.access import cluster_access
 from neuron_operator.kube.gateway import Gateway
 from neuron_operator.probe import ProgressProbe
 from support.artifact_store import BUCKET, ArtifactStore
+from support.definition import definition_installed
 from support.hub import Hub, serving_hub
 from support.kubectl import Kubectl
 from support.models import SETTINGS
@@ -27,20 +26,12 @@ from support.reconciling import World
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-_DEFINITION = "neuronmodels.neuron-operator.dev"
-_MANIFEST = Path(__file__).parents[3] / PLAIN_FILE
-
 
 @pytest.fixture(scope="package")
 def ctl(kubectl: Kubectl) -> Iterator[Kubectl]:
     """kubectl against a cluster that has the CRD; the CRD goes again if it came with these tests."""
-    present = kubectl.run("get", "crd", _DEFINITION).returncode == 0
-    if not present:
-        kubectl("create", "-f", str(_MANIFEST))
-    kubectl("wait", "--for=condition=Established", f"crd/{_DEFINITION}", "--timeout=30s")
-    yield kubectl
-    if not present:
-        kubectl("delete", "crd", _DEFINITION, "--wait")
+    with definition_installed(kubectl):
+        yield kubectl
 
 
 @pytest.fixture(scope="package")
