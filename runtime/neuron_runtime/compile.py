@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import NoReturn
 from pydantic import ValidationError
 
 from neuron_runtime.compile_progress import ProgressBoard, ProgressServer
+from neuron_runtime.contract import request
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import Digest, short
 from neuron_runtime.contract.launch import COMPILE_SPEC_VARIABLE, WORK_DIR_VARIABLE, CompileSpec
@@ -29,6 +30,8 @@ from neuron_runtime.engines.base import Compiled, CompileProgress
 from neuron_runtime.sources import fetch
 from neuron_runtime.store import Report, Store, describe_files, open_store
 from neuron_runtime.termination import leave_failure, leave_message
+
+OpenEngine = Callable[[request.Engine], Engine]
 
 _log = logging.getLogger("neuron_runtime.compile")
 
@@ -134,14 +137,14 @@ def read_spec(environment: Mapping[str, str]) -> CompileSpec:
         raise ContainerFailure(FailureCode.INVALID_SPEC, f"{COMPILE_SPEC_VARIABLE} cannot be read: {error}") from error
 
 
-def run(environment: Mapping[str, str], port: int = PROGRESS_PORT) -> Digest:
+def run(environment: Mapping[str, str], engines: OpenEngine, port: int = PROGRESS_PORT) -> Digest:
     """Compile what the environment asks for; the committed artifact's digest. Raises ContainerFailure."""
     board = ProgressBoard()
     server = ProgressServer(environment, port, board)
     try:
         spec = read_spec(environment)
         work_dir = Path(_variable(environment, WORK_DIR_VARIABLE))
-        engine = open_engine(spec.request.engine)
+        engine = engines(spec.request.engine)
         digest = Compilation(spec, open_store(spec.store), engine, work_dir, board).run()
         board.post(Progress(stage=Stage.DONE))
         return digest
@@ -149,22 +152,27 @@ def run(environment: Mapping[str, str], port: int = PROGRESS_PORT) -> Digest:
         server.close()
 
 
-def main(port: int = PROGRESS_PORT) -> NoReturn:
+def main(engines: OpenEngine = open_engine, port: int = PROGRESS_PORT) -> NoReturn:
     """Run as the container's process, and end it."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        digest = run(os.environ, port)
-    except ContainerFailure as failure:
-        sys.exit(leave_failure(os.environ, failure))
+        sys.exit(_run_and_leave_message(engines, port))
     except Terminated:
         # Not sys.exit: that joins threads, and a transfer may take its time.
         os._exit(_TERMINATED)
+
+
+def _run_and_leave_message(engines: OpenEngine, port: int) -> ExitCode:
+    try:
+        digest = run(os.environ, engines, port)
+    except ContainerFailure as failure:
+        return leave_failure(os.environ, failure)
     except Exception as error:  # the operator should read what happened even when nobody foresaw it
         _log.exception("unexpected failure")
-        sys.exit(leave_failure(os.environ, ContainerFailure(FailureCode.INTERNAL, f"{type(error).__name__}: {error}")))
+        return leave_failure(os.environ, ContainerFailure(FailureCode.INTERNAL, f"{type(error).__name__}: {error}"))
     leave_message(os.environ, TerminationMessage(artifact_digest=digest))
-    sys.exit(ExitCode.OK)
+    return ExitCode.OK
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

@@ -140,10 +140,9 @@ def _raise_for(item: _Running) -> None:
     code = item.process.returncode
     if code == 0:
         return
-    answer = item.log.with_suffix(".out").read_text("utf-8", "replace")
-    if answer:
-        failure = json.loads(answer)
-        raise ContainerFailure(FailureCode(failure["code"]), failure["message"])
+    told = _told(item.log.with_suffix(".out"))
+    if told is not None:
+        raise told
     tail = item.log.read_bytes()[-_TAIL_BYTES:].decode("utf-8", "replace").strip()
     if code == -signal.SIGKILL or any(sign in tail for sign in _MEMORY_SIGNS):
         raise ContainerFailure(
@@ -152,6 +151,15 @@ def _raise_for(item: _Running) -> None:
             "spec.compile.resources.limits.memory",
         )
     raise ContainerFailure(FailureCode.COMPILER_FAILED, f"compiling {item.job.name} failed (exit code {code}): {tail}")
+
+
+def _told(answer: Path) -> ContainerFailure | None:
+    """The failure that a job has told; None when it ended without, or a library of its wrote there as well."""
+    try:
+        failure = json.loads(answer.read_text("utf-8"))
+        return ContainerFailure(FailureCode(failure["code"]), failure["message"])
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _age(item: _Running) -> float:

@@ -17,21 +17,25 @@ _FLAGS = {
 }
 
 
+ABSENT = "none"
+"""The version of what is not installed."""
+
+
 def torch_version() -> str:
     """The installed torch without its build suffix: `+cpu` and `+cu130` generate the same code for a CPU."""
     try:
         return importlib.metadata.version("torch").partition("+")[0]
     except importlib.metadata.PackageNotFoundError:
-        return "none"
+        return ABSENT
 
 
 def compiler_version() -> str:
     """The C++ compiler that torch will call, as toolchains name it: `g++-12`; `none` where there is no such thing."""
-    command = os.environ.get("CXX", "g++")
+    command = _compiler()
     try:
         result = subprocess.run([command, "-dumpversion"], capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
-        return "none"
+        return ABSENT
     name = "clang++" if "clang" in Path(command).name else "g++"
     return f"{name}-{result.stdout.strip().partition('.')[0]}"
 
@@ -40,6 +44,8 @@ def compile_mismatches(wanted: Mapping[str, str]) -> list[str]:
     """Entries of a request's toolchain that this container cannot provide, one phrase each."""
     here = {"torch": torch_version(), "cxx": compiler_version()}
     found = [f"{name} {here[name]}, not {wanted.get(name)}" for name in here if here[name] != wanted.get(name)]
+    if here["cxx"] == ABSENT:
+        found.append(f"no C++ compiler that runs as {_compiler()}")
     march = wanted.get("march")
     if march not in VECTOR_BITS:
         found.append(f"no march {march}; {', '.join(VECTOR_BITS)} are known")
@@ -60,6 +66,10 @@ def load_mismatches(built_with: Mapping[str, str]) -> list[str]:
     if missing:
         found.append(f"a CPU without {', '.join(missing)}, which {march} needs")
     return found
+
+
+def _compiler() -> str:
+    return os.environ.get("CXX", "g++")
 
 
 def _cpu_flags() -> frozenset[str]:

@@ -1,0 +1,48 @@
+"""An engine that compiles when it is told to: tests of the compile container decide how its compilation ends."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from neuron_runtime.contract.artifact import Graph
+from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
+from neuron_runtime.contract.request import CompileRequest
+from neuron_runtime.engines.base import Compiled, CompileProgress, Report
+
+ENDING = "ending"
+"""A file in the working folder. Its content is how the compilation ends: `done`, a failure code, or `crash`."""
+GRAPH = Graph(name="decode-1", kind="decode", batch_size=1, tokens=1, context_length=64, path="decode-1.txt")
+PROGRESS = CompileProgress(done=30, total=100, eta_seconds=7.0, detail=GRAPH.name)
+
+_DEADLINE_SECONDS = 60.0
+
+
+class ScriptedCompiler:
+    """Copies the source's configuration as its only graph."""
+
+    def __init__(self, _kind: Any = None) -> None:
+        pass
+
+    def compile(
+        self, request: CompileRequest, source: Path, output: Path, *, threads: int, workers: int, report: Report
+    ) -> Compiled:
+        report(PROGRESS)
+        ending = _wait(output.parent / ENDING)
+        if ending == "crash":
+            raise ZeroDivisionError("nobody foresaw this")
+        if ending != "done":
+            raise ContainerFailure(FailureCode(ending), f"as told: {threads} threads, {workers} workers")
+        output.mkdir()
+        (output / GRAPH.path).write_bytes((source / "config.json").read_bytes())
+        return Compiled(graphs=(GRAPH,), tools={"script": "1"}, timings={GRAPH.name: 1.5})
+
+
+def _wait(file: Path) -> str:
+    deadline = time.monotonic() + _DEADLINE_SECONDS
+    while time.monotonic() < deadline:
+        if file.exists():
+            return file.read_text()
+        time.sleep(0.05)
+    raise AssertionError(f"{file} was not written")
