@@ -23,6 +23,8 @@ from .resources.difference import differs
 class Foreign(OperatorError):
     """An object with a name that we need belongs to somebody else. It is never taken over."""
 
+    remedy = "Delete or rename it, or give the NeuronModel another metadata.name"
+
 
 class Leftover(Foreign):
     """The object belongs to a deleted NeuronModel of the same name. Kubernetes is about to delete it."""
@@ -103,10 +105,7 @@ class Children:
         what = f"{live['kind']} {live['metadata']['name']}"
         if _is_leftover(live, owner):
             raise Leftover(f"{what} of a deleted NeuronModel of this name is still there; Kubernetes deletes it")
-        raise Foreign(
-            f"{what} exists and does not belong to this NeuronModel. "
-            "Delete or rename it, or give the NeuronModel another metadata.name"
-        )
+        raise Foreign(f"{what} exists and does not belong to this NeuronModel")
 
     def _remember(self, live: Manifest) -> Manifest:
         self._snapshot.remember(live)

@@ -30,6 +30,9 @@ from .steps import Continue, Fail, Step, Wait
 from .tools import Artifacts, Hub, ProgressReader, Tools
 
 _REFUSED_PAUSE_SECONDS = 60.0
+_REFUSED_REMEDY = (
+    "Change the quota, policy or role that it names, or the field of the spec; it is tried again each minute"
+)
 _LEFTOVER_PAUSE_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
@@ -110,9 +113,9 @@ class Reconciler:
             except Leftover as error:
                 step = Wait(Reason.CONFLICT, f"{error}", after=_LEFTOVER_PAUSE_SECONDS)
             except Foreign as error:
-                step = Fail(Reason.CONFLICT, f"{error}", after=_REFUSED_PAUSE_SECONDS)
+                step = Fail(Reason.CONFLICT, f"{error}", error.remedy, after=_REFUSED_PAUSE_SECONDS)
             except Rejected as error:
-                step = Fail(Reason.API_SERVER_REFUSED, f"{error}", after=_REFUSED_PAUSE_SECONDS)
+                step = Fail(Reason.API_SERVER_REFUSED, f"{error}", _REFUSED_REMEDY, after=_REFUSED_PAUSE_SECONDS)
             if not isinstance(step, Continue):
                 return phase, step
         return PHASES[-1], Continue()

@@ -11,6 +11,10 @@ from neuron_runtime.contract.outcome import FailureCode
 
 _IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _HOPEFUL_RESTARTS = 3
+_IMAGE_REMEDY = "Make the platform settings cpu.compileImage and cpu.servingImage name images that nodes can pull"
+_CONFIG_REMEDY = "kubectl describe pod says what the container lacks"
+_NODE_REMEDY = "Add a node, or lower serving.resources.requests or compile.resources.requests"
+_QUOTA_REMEDY = "Change the quota or policy that it names, or serving.resources"
 _CONFIG_REASONS = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 
 
@@ -44,6 +48,7 @@ class Trouble:
     message: str
     needs_help: bool
     """Waiting alone will not mend it."""
+    remedy: str
     diagnosis: Diagnosis | None = None
 
 
@@ -82,16 +87,18 @@ def pod_waiting_trouble(pod: Manifest) -> Trouble | None:
     reason = waiting.get("reason", "")
     detail = waiting.get("message") or reason
     if reason in _IMAGE_REASONS:
-        return Trouble(Reason.IMAGE_PULL_FAILED, f"The image cannot be pulled: {detail}", True)
+        return Trouble(Reason.IMAGE_PULL_FAILED, f"The image cannot be pulled: {detail}", True, _IMAGE_REMEDY)
     if reason in _CONFIG_REASONS:
-        return Trouble(Reason.CONTAINER_FAILING, f"The container cannot be created: {detail}", True)
+        return Trouble(Reason.CONTAINER_FAILING, f"The container cannot be created: {detail}", True, _CONFIG_REMEDY)
     return None
 
 
 def _unschedulable(pod: Manifest) -> Trouble | None:
     for condition in (pod.get("status") or {}).get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            return Trouble(Reason.UNSCHEDULABLE, f"No node takes the pod: {condition.get('message', '')}", False)
+            return Trouble(
+                Reason.UNSCHEDULABLE, f"No node takes the pod: {condition.get('message', '')}", False, _NODE_REMEDY
+            )
     return None
 
 
@@ -106,7 +113,7 @@ def _pod_trouble(pod: Manifest) -> Trouble | None:
     if diagnosis is None:
         return None
     reason = _REASONS.get(diagnosis.code, Reason.CONTAINER_FAILING)
-    return Trouble(reason, diagnosis.message, _needs_help(diagnosis, container), diagnosis)
+    return Trouble(reason, diagnosis.message, _needs_help(diagnosis, container), diagnosis.remedy, diagnosis)
 
 
 def _needs_help(diagnosis: Diagnosis, container: dict[str, Any]) -> bool:
@@ -144,5 +151,7 @@ def _last_diagnosis(container: dict[str, Any]) -> Diagnosis | None:
 def _refused_pods(deployment: Manifest) -> Trouble | None:
     for condition in (deployment.get("status") or {}).get("conditions") or []:
         if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
-            return Trouble(Reason.API_SERVER_REFUSED, f"Pods are refused: {condition.get('message', '')}", True)
+            return Trouble(
+                Reason.API_SERVER_REFUSED, f"Pods are refused: {condition.get('message', '')}", True, _QUOTA_REMEDY
+            )
     return None

@@ -6,7 +6,7 @@ from typing import Any
 from neuron_operator.api.conditions import Condition, ConditionType, Reason, set_conditions
 from neuron_operator.api.fields import shortened
 from neuron_operator.api.objects import Manifest
-from neuron_operator.api.status import Phase, RevisionsStatus, ServingStatus, Status
+from neuron_operator.api.status import LastFailure, Phase, RevisionsStatus, ServingStatus, Status
 from neuron_operator.api.v1alpha1 import NeuronModel
 
 from .resources import names
@@ -22,6 +22,14 @@ _NOT_REACHED = {
     ConditionType.SOURCE_RESOLVED: (Reason.RESOLVING, "The source is not resolved yet"),
     ConditionType.PLANNED: (Reason.PLANNING, "Planning waits for the source"),
     ConditionType.COMPILED: (Reason.LOOKING_UP, "The artifact is looked up once the plan stands"),
+}
+
+# What is being done while a condition is not decided yet.
+_STAGES = {
+    ConditionType.SOURCE_RESOLVED: "Resolve",
+    ConditionType.PLANNED: "Plan",
+    ConditionType.COMPILED: "Compile",
+    ConditionType.READY: "Serve",
 }
 
 
@@ -40,7 +48,7 @@ def project(scope: Scope, step: Step, condition: ConditionType, word: Phase, now
         plan=revision.record.plan if revision is not None else None,
         artifact=scope.artifact,
         compile=scope.compile,
-        last_failure=scope.failure,
+        last_failure=scope.failure or _last_failure(step, condition),
         revisions=RevisionsStatus(
             active=active.name if active is not None else None, target=revision.name if revision is not None else None
         ),
@@ -52,6 +60,19 @@ def project(scope: Scope, step: Step, condition: ConditionType, word: Phase, now
     conditions = [ready, _available(scope), *_progress_conditions(scope, step, condition), *_kstatus(model, step)]
     written = set_conditions(model.status.get("conditions") or [], conditions, now)
     return {**status.to_document(), "conditions": written}
+
+
+def _last_failure(step: Step, stopped_at: ConditionType) -> LastFailure | None:
+    """A failed step as the last failure, where no container told of one in more detail."""
+    if not isinstance(step, Fail):
+        return None
+    return LastFailure(
+        stage=_STAGES[stopped_at],
+        code=step.reason.value,
+        message=step.cause,
+        remedy=step.remedy,
+        retryable=step.after is not None,
+    )
 
 
 def project_unreadable(manifest: Manifest, message: str, now: datetime) -> dict[str, Any]:

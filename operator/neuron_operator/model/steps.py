@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from neuron_operator.api.conditions import ConditionType, Reason
 from neuron_operator.api.fields import shortened
-from neuron_operator.api.status import LastFailure, WaitingFor
+from neuron_operator.api.status import WaitingFor
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,17 @@ class Fail:
     """Somebody has to change something. `after` is when to look again all the same, in seconds."""
 
     reason: Reason
-    message: str
+    cause: str
+    remedy: str
+    """What a person can do, naming the field."""
     after: float | None = None
-    failure: LastFailure | None = None
     condition: ConditionType | None = None
     """Condition that is false by this; the phase's own when absent."""
+
+    @property
+    def message(self) -> str:
+        """Cause and remedy, the cause cut so that the remedy is not."""
+        return f"{as_cause(self.cause)}. {self.remedy}"
 
 
 Step = Continue | Wait | Fail

@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .refusal import UnsupportedModel
+
 LLAMA = "LlamaForCausalLM"
-
-
-class UnsupportedModel(Exception):
-    """The configuration describes a model that no engine here can compile. The message names the field and value."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,8 @@ def model_facts(config: Mapping[str, Any]) -> ModelFacts:
     architecture = architectures[0] if isinstance(architectures, list) and architectures else "none"
     if architecture != LLAMA:
         raise UnsupportedModel(
-            f"config.json names the architecture {architecture}; {LLAMA} is what can be compiled. "
-            "Set model.huggingFace.repo to a Llama-family model"
+            f"config.json names the architecture {architecture}; {LLAMA} is what can be compiled",
+            "Set model.huggingFace.repo to a Llama-family model",
         )
     hidden_size = _positive(config, "hidden_size")
     heads = _positive(config, "num_attention_heads")
@@ -73,5 +71,8 @@ def _positive(config: Mapping[str, Any], field: str, default: int | None = None)
     if value is None:
         value = default
     if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise UnsupportedModel(f"config.json has {field}: {value!r}, where a positive whole number is needed")
+        raise UnsupportedModel(
+            f"config.json has {field}: {value!r}, where a positive whole number is needed",
+            "Set model.huggingFace.repo to a model whose config.json is complete",
+        )
     return value

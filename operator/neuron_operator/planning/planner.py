@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from neuron_runtime.contract.request import DType, Engine, Shapes, Target
 
 from .model_facts import ModelFacts
+from .refusal import DoesNotFit
 
 MIB = 1024 * 1024
 
@@ -23,10 +24,6 @@ _COMPILE_PROCESS_BYTES = 2048 * MIB
 _COMPILE_WORKERS = 2
 # A configuration may claim anything; what is planned has to fit the 64 bits that a status has for a size.
 _LARGEST_NODE_BYTES = 64 * 1024 * 1024 * MIB
-
-
-class DoesNotFit(Exception):
-    """What was asked for cannot be planned. The message names the field and the smallest change that would do."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +71,8 @@ def plan(facts: ModelFacts, wishes: Wishes) -> Plan:
     length = wishes.max_model_length or min(facts.max_position, _DEFAULT_CPU_MODEL_LENGTH)
     if length > facts.max_position:
         raise DoesNotFit(
-            f"shapes.maxModelLength is {length}, but the model's max_position_embeddings is {facts.max_position}. "
-            f"Set shapes.maxModelLength to {facts.max_position} or less"
+            f"shapes.maxModelLength is {length}, but the model's max_position_embeddings is {facts.max_position}",
+            f"Set shapes.maxModelLength to {facts.max_position} or less",
         )
     element = _ELEMENT_BYTES[wishes.dtype]
     memory = Memory(
@@ -86,8 +83,8 @@ def plan(facts: ModelFacts, wishes: Wishes) -> Plan:
     if memory.total > _LARGEST_NODE_BYTES:
         raise DoesNotFit(
             f"{facts.parameters} parameters, and {wishes.max_batch_size} sequences of {length} tokens, need "
-            f"{_mib(memory.total)}, which no node has. Reduce shapes.maxModelLength or shapes.maxBatchSize, "
-            "or set model.huggingFace.repo to a smaller model"
+            f"{_mib(memory.total)}, which no node has",
+            "Reduce shapes.maxModelLength or shapes.maxBatchSize, or set model.huggingFace.repo to a smaller model",
         )
     shapes = Shapes(
         max_model_length=length,

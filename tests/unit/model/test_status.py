@@ -91,21 +91,21 @@ CASES: dict[str, tuple[Scope, Step, ConditionType, Phase, tuple[Phase, str, str,
     ),
     "not on the hub": (
         scope(recorded=False),
-        Fail(Reason.NOT_FOUND, "?", after=300),
+        Fail(Reason.NOT_FOUND, "?", "!", after=300),
         SOURCE,
         Phase.RESOLVING,
         (Phase.FAILED, "False", "False", "False", "Unknown", "Unknown", "Stalled"),
     ),
     "a new spec is not on the hub while the old revision serves": (
         scope(recorded=False, before=1),
-        Fail(Reason.NOT_FOUND, "?"),
+        Fail(Reason.NOT_FOUND, "?", "!"),
         SOURCE,
         Phase.RESOLVING,
         (Phase.DEGRADED, "False", "True", "False", "Unknown", "Unknown", "Stalled"),
     ),
     "does not fit": (
         scope(recorded=False, source=RESOLVED),
-        Fail(Reason.DOES_NOT_FIT, "?"),
+        Fail(Reason.DOES_NOT_FIT, "?", "!"),
         PLANNED,
         Phase.PLANNING,
         (Phase.FAILED, "False", "False", "True", "False", "Unknown", "Stalled"),
@@ -126,7 +126,7 @@ CASES: dict[str, tuple[Scope, Step, ConditionType, Phase, tuple[Phase, str, str,
     ),
     "compile failed": (
         scope(),
-        Fail(Reason.COMPILE_FAILED, "?"),
+        Fail(Reason.COMPILE_FAILED, "?", "!"),
         COMPILED,
         Phase.COMPILING,
         (Phase.FAILED, "False", "False", "True", "True", "False", "Stalled"),
@@ -147,14 +147,14 @@ CASES: dict[str, tuple[Scope, Step, ConditionType, Phase, tuple[Phase, str, str,
     ),
     "artifact damaged": (
         scope(artifact=ARTIFACT, ready=0),
-        Fail(Reason.ARTIFACT_DAMAGED, "?", condition=COMPILED),
+        Fail(Reason.ARTIFACT_DAMAGED, "?", "!", condition=COMPILED),
         READY,
         Phase.LOADING,
         (Phase.FAILED, "False", "False", "True", "True", "False", "Stalled"),
     ),
     "image cannot be pulled beside the old revision": (
         scope(artifact=ARTIFACT, ready=0, before=1),
-        Fail(Reason.IMAGE_PULL_FAILED, "?"),
+        Fail(Reason.IMAGE_PULL_FAILED, "?", "!"),
         READY,
         Phase.LOADING,
         (Phase.DEGRADED, "False", "True", "True", "True", "True", "Stalled"),
@@ -189,7 +189,7 @@ CASES: dict[str, tuple[Scope, Step, ConditionType, Phase, tuple[Phase, str, str,
     ),
     "a name is taken": (
         scope(artifact=ARTIFACT),
-        Fail(Reason.CONFLICT, "?", after=60),
+        Fail(Reason.CONFLICT, "?", "!", after=60),
         READY,
         Phase.LOADING,
         (Phase.FAILED, "False", "False", "True", "True", "True", "Stalled"),
@@ -271,7 +271,7 @@ def test_while_a_revision_is_on_its_way_the_old_one_is_what_serves() -> None:
 def test_nothing_is_available_without_a_service_of_ours() -> None:
     observed, _, condition, word, _ = CASES["ready"]
     foreign = replace(observed, observed=replace(observed.observed, service=None))
-    status = project(foreign, Fail(Reason.CONFLICT, "?"), condition, word, NOW)
+    status = project(foreign, Fail(Reason.CONFLICT, "?", "!"), condition, word, NOW)
     assert conditions_of(status)["Available"]["status"] == "False"
     assert "serving" not in status
 
@@ -280,16 +280,37 @@ def test_what_is_waited_for_stands_apart() -> None:
     assert status_of("no node")["waitingFor"] == {"reason": "Unschedulable", "message": "No node"}
 
 
+@pytest.mark.parametrize(
+    ("case", "stage", "retryable"),
+    [("not on the hub", "Resolve", True), ("does not fit", "Plan", False), ("artifact damaged", "Serve", False)],
+)
+def test_a_failed_step_is_the_last_failure_with_its_remedy(case: str, stage: str, retryable: bool) -> None:
+    step = CASES[case][1]
+    assert isinstance(step, Fail)
+    failure = status_of(case)["lastFailure"]
+    assert failure == {
+        "stage": stage,
+        "code": step.reason.value,
+        "message": "?",
+        "remedy": "!",
+        "retryable": retryable,
+    }
+
+
+def test_what_a_container_told_is_the_last_failure_in_more_detail() -> None:
+    told = LastFailure(stage="Compile", code="CompilerFailed", message="error: no such header", exit_code=67)
+    status = project(scope(failure=told), Fail(Reason.COMPILE_FAILED, "?", "!"), COMPILED, Phase.COMPILING, NOW)
+    assert status["lastFailure"]["exitCode"] == 67
+
+
 LONG = "x" * 100_000
+LONGEST_REMEDY = max((entry.remedy for entry in CATALOGUE.values()), key=len)
 TEXTS: dict[str, Callable[[str], Step]] = {
     "wait": lambda text: Wait(
         Reason.JOB_RUNNING, text, waiting_for=WaitingFor(reason="Unschedulable", message=as_cause(text))
     ),
-    "fail": lambda text: Fail(Reason.COMPILE_FAILED, text),
+    "fail": lambda text: Fail(Reason.COMPILE_FAILED, text, LONGEST_REMEDY),
 }
-
-
-LONGEST_REMEDY = max((entry.remedy for entry in CATALOGUE.values()), key=len)
 
 
 def longest(text: str, step: Step) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuron_operator.planning.model_facts import ModelFacts, UnsupportedModel, model_facts
-from neuron_operator.planning.planner import DoesNotFit, Plan, Wishes, plan
+from neuron_operator.planning.model_facts import ModelFacts, model_facts
+from neuron_operator.planning.planner import Plan, Wishes, plan
+from neuron_operator.planning.refusal import DoesNotFit, UnsupportedModel
 from neuron_runtime.contract.request import DType, Engine, Target
 
 # config.json of HuggingFaceTB/SmolLM2-135M-Instruct, as far as it is read.

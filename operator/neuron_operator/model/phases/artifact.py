@@ -39,19 +39,22 @@ async def look_up_artifact(scope: Scope, tools: Tools) -> Step:
     except store_errors.StoreAccessDenied as error:
         return Fail(
             Reason.STORE_ACCESS_DENIED,
-            f"{error}. Grant the operator s3:GetObject and s3:ListBucket on artifactStore.s3.bucket",
+            f"{error}",
+            "Grant the operator s3:GetObject and s3:ListBucket on artifactStore.s3.bucket",
             after=_LOOK_AGAIN_SECONDS,
         )
     except store_errors.BucketNotFound as error:
         return Fail(
             Reason.STORE_BUCKET_NOT_FOUND,
-            f"{error}. Create it, or set artifactStore.s3.bucket to one that exists",
+            f"{error}",
+            "Create it, or set artifactStore.s3.bucket to one that exists",
             after=_LOOK_AGAIN_SECONDS,
         )
     except store_errors.ManifestUnreadable as error:
         return Fail(
             Reason.ARTIFACT_DAMAGED,
-            f"{error}. Delete it; the artifact is then compiled again",
+            f"{error}",
+            "Delete it; the artifact is then compiled again",
             after=_LOOK_AGAIN_SECONDS,
         )
     except store_errors.StoreUnreachable as error:

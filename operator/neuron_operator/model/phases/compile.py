@@ -121,19 +121,16 @@ async def _start(scope: Scope, tools: Tools, revision: Revision, newest: Compile
 def _wait_for(other: Key, own: Key, *, gave_up: bool = False) -> Step:
     name = other.name if other.namespace == own.namespace else str(other)
     if gave_up:
-        message = f"NeuronModel {name} compiles the same artifact and has failed; its status says why"
-        return Fail(Reason.COMPILE_FAILED, message, after=_SHARED_SECONDS)
+        cause = f"NeuronModel {name} compiles the same artifact and has failed"
+        return Fail(Reason.COMPILE_FAILED, cause, "Its status says why", after=_SHARED_SECONDS)
     message = f"NeuronModel {name} compiles the same artifact; it will be shared"
     return Wait(Reason.WAITING_FOR_SHARED_COMPILE, message, after=_SHARED_SECONDS)
 
 
 def _gave_up(diagnosis: Diagnosis, job: CompileJob) -> Fail:
     reason = Reason.TIMED_OUT if diagnosis.code == TIMED_OUT else Reason.COMPILE_FAILED
-    message = (
-        f"{as_cause(diagnosis.message)} ({diagnosis.code}, attempt {job.attempt}). "
-        f"{diagnosis.remedy}. Deleting Job {job.name} tries again"
-    )
-    return Fail(reason, message)
+    cause = f"Attempt {job.attempt} failed ({diagnosis.code}): {diagnosis.message}"
+    return Fail(reason, cause, f"{diagnosis.remedy}. Deleting Job {job.name} tries again")
 
 
 def _wanted_by_others(job: CompileJob, scope: Scope, tools: Tools) -> bool:

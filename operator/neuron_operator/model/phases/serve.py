@@ -99,14 +99,12 @@ def _starting(scope: Scope, deployment: Manifest) -> Step:
         waiting = WaitingFor(reason=trouble.reason.value, message=as_cause(trouble.message))
         return Wait(trouble.reason, as_cause(trouble.message), waiting_for=waiting)
     condition = ConditionType.COMPILED if trouble.reason in _ARTIFACT_REASONS else None
-    return Fail(trouble.reason, _with_remedy(scope, trouble), condition=condition)
+    return Fail(trouble.reason, trouble.message, _remedy(scope, trouble), condition=condition)
 
 
-def _with_remedy(scope: Scope, trouble: Trouble) -> str:
-    if trouble.diagnosis is None:
-        return as_cause(trouble.message)
-    uri = f" ({scope.artifact.uri})" if scope.artifact is not None and trouble.reason in _ARTIFACT_REASONS else ""
-    return f"{as_cause(trouble.message)}. {trouble.diagnosis.remedy}{uri}"
+def _remedy(scope: Scope, trouble: Trouble) -> str:
+    where = f" ({scope.artifact.uri})" if scope.artifact is not None and trouble.reason in _ARTIFACT_REASONS else ""
+    return f"{trouble.remedy}{where}"
 
 
 def _last_failure(diagnosis: Diagnosis) -> LastFailure:

@@ -6,7 +6,7 @@ All three do nothing once the revision is recorded: what it holds was decided, a
 from neuron_operator import hub
 from neuron_operator.api.conditions import Reason
 from neuron_operator.api.impact import revision_inputs
-from neuron_operator.api.status import LastFailure, MemoryStatus, PlanStatus
+from neuron_operator.api.status import MemoryStatus, PlanStatus
 from neuron_operator.api.v1alpha1 import NeuronModel
 from neuron_operator.model.resources.deployment import rendered_deployment
 from neuron_operator.model.revision import (
@@ -20,8 +20,9 @@ from neuron_operator.model.revision import (
 from neuron_operator.model.scope import Scope
 from neuron_operator.model.steps import Continue, Fail, Step, Wait
 from neuron_operator.model.tools import Tools
-from neuron_operator.planning.model_facts import UnsupportedModel, model_facts
-from neuron_operator.planning.planner import DoesNotFit, Plan, Wishes, plan
+from neuron_operator.planning.model_facts import model_facts
+from neuron_operator.planning.planner import Plan, Wishes, plan
+from neuron_operator.planning.refusal import DoesNotFit, UnsupportedModel
 from neuron_operator.settings import ArtifactSharing, PlatformSettings
 from neuron_runtime.contract.launch import ServingSpec
 from neuron_runtime.contract.request import CompileRequest
@@ -63,17 +64,17 @@ async def plan_model(scope: Scope, tools: Tools) -> Step:
     if scope.revision is not None:
         return Continue()
     if _store(scope.model, tools.settings) is None:
-        message = "No artifact store is named. Set artifactStore.s3.bucket, or have the platform set a default store"
-        return Fail(Reason.MISSING_ARTIFACT_STORE, message)
+        remedy = "Set artifactStore.s3.bucket, or have the platform set a default store"
+        return Fail(Reason.MISSING_ARTIFACT_STORE, "No artifact store is named", remedy)
     assert scope.source is not None  # noqa: S101 - resolve_source went before
     shapes = scope.model.spec.shapes
     try:
         facts = model_facts(scope.source.config)
         scope.plan = plan(facts, Wishes(shapes.max_model_length, shapes.max_batch_size, shapes.dtype))
     except UnsupportedModel as error:
-        return Fail(Reason.UNSUPPORTED_ARCHITECTURE, f"{error}")
+        return Fail(Reason.UNSUPPORTED_ARCHITECTURE, error.cause, error.remedy)
     except DoesNotFit as error:
-        return Fail(Reason.DOES_NOT_FIT, f"{error}")
+        return Fail(Reason.DOES_NOT_FIT, error.cause, error.remedy)
     return Continue()
 
 
@@ -161,7 +162,4 @@ def _store(model: NeuronModel, settings: PlatformSettings) -> StoreLocation | No
 
 
 def _source_failure(reason: Reason, what: object, remedy: str) -> Fail:
-    failure = LastFailure(
-        stage="Resolve", code=f"Source{reason.value}", message=f"{what}", remedy=remedy, retryable=True
-    )
-    return Fail(reason, f"{what}. {remedy}", after=_LOOK_AGAIN_SECONDS, failure=failure)
+    return Fail(reason, f"{what}", remedy, after=_LOOK_AGAIN_SECONDS)
