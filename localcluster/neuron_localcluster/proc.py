@@ -21,22 +21,25 @@ class Process:
     started: int
 
 
-def parse_stat(text: str) -> Process | None:
-    """A process from the text of /proc/PID/stat, None for one that has ended and only waits to be reaped."""
+def parse_stat(text: str) -> tuple[Process, bool]:
+    """A process from the text of /proc/PID/stat, and whether it lives: one that has ended may wait to be reaped."""
     # The program's name stands in parentheses and may itself hold spaces and parentheses.
     pid = int(text[: text.index(" ")])
     fields = text[text.rindex(")") + 2 :].split()
-    if fields[0] in _DEAD_STATES:
-        return None
-    return Process(pid=pid, parent=int(fields[1]), session=int(fields[3]), started=int(fields[19]))
+    process = Process(pid=pid, parent=int(fields[1]), session=int(fields[3]), started=int(fields[19]))
+    return process, fields[0] not in _DEAD_STATES
 
 
 def look_up(pid: int) -> Process | None:
-    """The living process of that pid, None when there is none."""
-    try:
-        return parse_stat((_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace"))
-    except (FileNotFoundError, ProcessLookupError):
-        return None
+    """The living process of that pid, None when there is none that this user may see."""
+    found = _read(pid)
+    return found[0] if found and found[1] else None
+
+
+def look_up_child(pid: int) -> Process | None:
+    """A child of this process, also one that has ended already; None once it has been reaped."""
+    found = _read(pid)
+    return found[0] if found else None
 
 
 def all_processes() -> Iterator[Process]:
@@ -84,6 +87,13 @@ def with_environment(name: str, value: str) -> list[Process]:
         if wanted in environment.split(b"\0"):
             found.append(process)
     return found
+
+
+def _read(pid: int) -> tuple[Process, bool] | None:
+    try:
+        return parse_stat((_PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace"))
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return None
 
 
 def boot_id() -> str:

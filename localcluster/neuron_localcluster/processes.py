@@ -140,9 +140,8 @@ class ProcessTable:
             )
         except OSError as error:
             raise StageFailed(spec.name, f"cannot run {spec.command[0]}: {error.strerror}", log) from error
-        process = proc.look_up(pid)
+        process = proc.look_up_child(pid)
         if process is None:
-            _reap(pid)
             raise StageFailed(spec.name, "the process ended at once", log)
         return process
 

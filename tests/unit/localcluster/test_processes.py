@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,6 +139,24 @@ def test_a_process_that_ends_fails_the_wait_with_the_end_of_its_log(table: Proce
         table.wait_until("worker", lambda: False, seconds=10)
 
 
+def test_a_process_that_ends_before_it_is_looked_at_still_says_how(
+    table: ProcessTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spawn = os.posix_spawn
+
+    def ended_at_once(*arguments: Any, **options: Any) -> int:
+        pid = spawn(*arguments, **options)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        return pid
+
+    monkeypatch.setattr(os, "posix_spawn", ended_at_once)
+    assert table.start(python("import sys; sys.exit(3)"))
+    assert table.find("worker") is None
+
+    with pytest.raises(StageFailed, match="the process has ended with exit code 3"):
+        table.wait_until("worker", lambda: False, seconds=10)
+
+
 def test_a_process_that_gets_killed_says_by_what(table: ProcessTable) -> None:
     table.start(python(SLEEP))
     process = table.find("worker")
@@ -177,11 +197,13 @@ STAT = "4242 (a ) b (c) S 17 4242 4242 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987
 
 
 def test_stat_is_read_past_a_name_with_parentheses() -> None:
-    assert proc.parse_stat(STAT) == proc.Process(pid=4242, parent=17, session=4242, started=987654)
+    assert proc.parse_stat(STAT) == (proc.Process(pid=4242, parent=17, session=4242, started=987654), True)
 
 
 def test_a_process_that_waits_to_be_reaped_has_ended() -> None:
-    assert proc.parse_stat(STAT.replace(" S ", " Z ")) is None
+    process, lives = proc.parse_stat(STAT.replace(" S ", " Z "))
+    assert process.started == 987654
+    assert not lives
 
 
 def test_a_tree_holds_descendants_and_the_session_but_no_others() -> None:
