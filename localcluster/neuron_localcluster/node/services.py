@@ -63,7 +63,7 @@ class Services:
     def __init__(self, pods: PodDirectory) -> None:
         self._pods = pods
         self._wanted: dict[str, frozenset[ServicePort]] = {}
-        self._listeners: dict[ServicePort, _Listener] = {}
+        self._listeners: dict[tuple[str, int], _Listener] = {}
         self._changed = asyncio.Event()
 
     def observe(self, kind: str, service: Manifest) -> None:
@@ -80,21 +80,27 @@ class Services:
             while True:
                 await self._changed.wait()
                 self._changed.clear()
-                wanted = frozenset[ServicePort]().union(*self._wanted.values())
-                for gone in [port for port in self._listeners if port not in wanted]:
+                wanted = {(port.address, port.port): port for ports in self._wanted.values() for port in ports}
+                for gone in [place for place in self._listeners if place not in wanted]:
                     self._listeners.pop(gone).close()
-                for new in wanted - self._listeners.keys():
-                    listener = _Listener(new, self._pods)
+                for place, port in wanted.items():
+                    if place in self._listeners:
+                        # In place: a Service answers while its selector changes.
+                        self._listeners[place].port = port
+                        continue
+                    listener = _Listener(port, self._pods)
                     if await listener.open():
-                        self._listeners[new] = listener
+                        self._listeners[place] = listener
         finally:
             for listener in self._listeners.values():
                 listener.close()
 
 
 class _Listener:
+    """Listens at the address that `port` had at first; its target and selector are for the next connection."""
+
     def __init__(self, port: ServicePort, pods: PodDirectory) -> None:
-        self._port = port
+        self.port = port
         self._pods = pods
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
@@ -102,10 +108,10 @@ class _Listener:
 
     async def open(self) -> bool:
         try:
-            self._server = await asyncio.start_server(self._accept, self._port.address, self._port.port, limit=_CHUNK)
+            self._server = await asyncio.start_server(self._accept, self.port.address, self.port.port, limit=_CHUNK)
         except OSError as error:
-            hint = "; ports below 1024 need root: give the Service one above" if self._port.port < 1024 else ""
-            _log.error("cannot listen on %s:%d: %s%s", self._port.address, self._port.port, error, hint)
+            hint = "; ports below 1024 need root: give the Service one above" if self.port.port < 1024 else ""
+            _log.error("cannot listen on %s:%d: %s%s", self.port.address, self.port.port, error, hint)
             return False
         return True
 
@@ -147,12 +153,13 @@ class _Listener:
         return None
 
     def _backends(self) -> Iterator[tuple[str, int]]:
-        selector: Mapping[str, str] = dict(self._port.selector)
-        ready = sorted(self._pods.ready(self._port.namespace, selector), key=lambda pod: pod.ip)
+        wanted = self.port
+        selector: Mapping[str, str] = dict(wanted.selector)
+        ready = sorted(self._pods.ready(wanted.namespace, selector), key=lambda pod: pod.ip)
         self._turn += 1
         for index in range(len(ready)):
             worker = ready[(self._turn + index) % len(ready)]
-            port = target_port(self._port.target, worker.manifest)
+            port = target_port(wanted.target, worker.manifest)
             if port is not None:
                 yield worker.ip, port
 

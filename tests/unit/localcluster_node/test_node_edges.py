@@ -46,9 +46,10 @@ def test_a_target_port_may_be_a_name() -> None:
 
 
 class OnePod:
-    """A directory whose one pod may be ready or not."""
+    """A directory whose one pod may be ready or not, and has one label."""
 
-    def __init__(self, ip: str, port: int) -> None:
+    def __init__(self, ip: str, port: int, app: str = "web") -> None:
+        self._labels = {"app": app}
         ports = [{"name": "http", "containerPort": port}]
         self._pod = SimpleNamespace(ip=ip, manifest={"spec": {"containers": [{"name": "c", "ports": ports}]}})
         self.is_ready = False
@@ -57,8 +58,7 @@ class OnePod:
         return None
 
     def ready(self, namespace: str, selector: Mapping[str, str]) -> Iterator[Any]:
-        assert (namespace, selector) == ("ns", {"app": "web"})
-        if self.is_ready:
+        if self.is_ready and (namespace, selector) == ("ns", self._labels):
             yield self._pod
 
 
@@ -82,6 +82,38 @@ async def test_a_service_carries_half_closed_connections_refuses_without_pods_an
         assert await _ask(sent) == sent
         services.observe("DELETED", service())
         await _listening("127.96.250.9", 18080, False)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        backend.close()
+
+
+async def test_a_service_goes_on_answering_while_its_selector_changes() -> None:
+    async def name_itself(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"v2")
+        writer.close()
+
+    backend = await asyncio.start_server(name_itself, "127.77.250.9", 0)
+    pod = OnePod("127.77.250.9", backend.sockets[0].getsockname()[1], app="v2")
+    pod.is_ready = True
+    services = Services(pod)
+    task = asyncio.create_task(services.run())
+    try:
+        services.observe("ADDED", service(selector={"app": "v1"}))
+        await _listening("127.96.250.9", 18080, True)
+        refused: list[int] = []
+        async with asyncio.timeout(10):
+            for number in range(50):
+                services.observe("MODIFIED", service(selector={"app": f"v{1 + number % 2}"}))
+                # Nothing of the agent runs between its steps: each is a moment that a client may fall into.
+                for _ in range(4):
+                    await asyncio.sleep(0)
+                    with socket.socket() as client:
+                        refused.append(client.connect_ex(("127.96.250.9", 18080)))
+            assert set(refused) == {0}
+            services.observe("MODIFIED", service(selector={"app": "v2"}))
+            while await _answer() != b"v2":
+                continue
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -192,6 +224,13 @@ def test_the_configuration_names_what_is_missing(tmp_path: Path) -> None:
     file.write_text(json.dumps(content))
     with pytest.raises(ClusterError, match="the field 'podCIDR' is missing"):
         config.load(file)
+
+
+async def _answer() -> bytes:
+    try:
+        return await _ask(b"")
+    except ConnectionResetError:
+        return b""
 
 
 async def _ask(content: bytes) -> bytes:
