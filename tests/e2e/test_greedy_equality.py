@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from neuron_localcluster.standins.models import ensure_smollm2
 from neuron_runtime.contract.request import Shapes
+from neuron_runtime.engines.base import DecodeRow, GenerationSession
 from neuron_runtime.engines.cpu import CPUEngine
 from support.compiled_model import compile_model, cpu_request, greedy, reference_greedy, reference_model
 
@@ -37,6 +38,7 @@ def test_greedy_answers_are_those_of_transformers(tmp_path: Path) -> None:
     manifest, _ = compile_model(source, tmp_path, cpu_request(shapes))
     started = time.perf_counter()
     session = CPUEngine().load(manifest, tmp_path / "artifact", source, threads=1)
+    assert isinstance(session, GenerationSession)
     session.warm_up()
     loaded = time.perf_counter() - started
     reference = reference_model(source)
@@ -48,7 +50,7 @@ def test_greedy_answers_are_those_of_transformers(tmp_path: Path) -> None:
     steps = []
     for position in range(100, 130):
         begun = time.perf_counter()
-        session.decode([0], [42], [position])
+        session.decode([DecodeRow(0, 42, position)])
         steps.append(time.perf_counter() - begun)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
     sys.stdout.write(

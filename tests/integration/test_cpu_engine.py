@@ -14,7 +14,7 @@ from neuron_localcluster.standins.tiny_llama import tiny_llama
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.contract.request import Shapes
-from neuron_runtime.engines.base import CompileProgress, Session
+from neuron_runtime.engines.base import CompileProgress, DecodeRow, GenerationSession, Logits, PrefillRow
 from neuron_runtime.engines.cpu import CPUEngine
 from support.compiled_model import compile_model, cpu_request, greedy, reference_greedy, reference_model
 
@@ -27,7 +27,7 @@ class _Compiled:
     source: Path
     manifest: ArtifactManifest
     progress: list[CompileProgress]
-    session: Session
+    session: GenerationSession
     reference: Any
 
 
@@ -40,12 +40,19 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> _Compiled:
     tiny_llama(source, seed=7)
     manifest, progress = compile_model(source, folder, cpu_request(_SHAPES))
     session = CPUEngine().load(manifest, folder / "artifact", source, threads=1)
+    assert isinstance(session, GenerationSession)
     session.warm_up()
     return _Compiled(source, manifest, progress, session, reference_model(source))
 
 
 def _prompt(length: int, seed: int = 0) -> list[int]:
     return random.Random(seed).choices(range(3, 300), k=length)
+
+
+def _logits_after(session: GenerationSession, slot: int, tokens: list[int], start: int) -> Logits:
+    logits = session.prefill([PrefillRow(slot, tokens, start)]).logits
+    assert logits is not None
+    return logits.copy()
 
 
 @pytest.mark.parametrize("length", [1, 5, _PREFILL, _PREFILL + 1, 3 * _PREFILL - 3])
@@ -66,43 +73,45 @@ def test_slots_do_not_see_each_other(compiled: _Compiled) -> None:
     expected = {slot: reference_greedy(compiled.reference, prompt, 8) for slot, prompt in prompts.items()}
     answers = {slot: greedy(session, slot, prompt, 1) for slot, prompt in prompts.items()}
     while len(answers[0]) < 8:
-        slots = list(answers)
-        positions = [len(prompts[slot]) + len(answers[slot]) - 1 for slot in slots]
-        logits = session.decode(slots, [answers[slot][-1] for slot in slots], positions)
-        for slot, row in zip(slots, logits, strict=True):
-            answers[slot].append(int(row.argmax()))
+        rows = [DecodeRow(slot, answer[-1], len(prompts[slot]) + len(answer) - 1) for slot, answer in answers.items()]
+        step = session.decode(rows)
+        assert step.logits is not None
+        assert step.tokens.tolist() == step.logits.argmax(axis=1).tolist()
+        for row, token in zip(rows, step.tokens, strict=True):
+            answers[row.slot].append(int(token))
     assert answers == expected
 
 
 def test_a_slot_forgets_what_it_held(compiled: _Compiled) -> None:
     session, prompt = compiled.session, _prompt(7, seed=3)
-    session.prefill(1, prompt, 0)
-    first = session.prefill(1, prompt, 0)
+    first = _logits_after(session, 1, prompt, 0)
     for start in range(0, 64, _PREFILL):
-        session.prefill(1, _prompt(_PREFILL, seed=4), start)
-    np.testing.assert_array_equal(session.prefill(1, prompt, 0), first)
-
-
-def test_logits_keep_their_values_after_the_next_step(compiled: _Compiled) -> None:
-    logits = compiled.session.prefill(0, _prompt(4), 0)
-    kept = logits.copy()
-    compiled.session.decode([0], [9], [4])
-    np.testing.assert_array_equal(logits, kept)
+        session.prefill([PrefillRow(1, _prompt(_PREFILL, seed=4), start)])
+    session.release(1)
+    np.testing.assert_array_equal(_logits_after(session, 1, prompt, 0), first)
 
 
 @pytest.mark.parametrize(
-    ("slots", "positions"), [([4], [0]), ([-1], [0]), ([0], [64]), ([0], [-1]), ([1, 1], [0, 1]), ([], [])]
+    "rows",
+    [
+        [DecodeRow(4, 5, 0)],
+        [DecodeRow(-1, 5, 0)],
+        [DecodeRow(0, 5, 64)],
+        [DecodeRow(0, 5, -1)],
+        [DecodeRow(1, 5, 0), DecodeRow(1, 5, 1)],
+        [],
+    ],
 )
-def test_rows_beyond_the_caches_are_refused(compiled: _Compiled, slots: list[int], positions: list[int]) -> None:
+def test_rows_beyond_the_caches_are_refused(compiled: _Compiled, rows: list[DecodeRow]) -> None:
     with pytest.raises(ValueError, match=r"slots|positions|sequences"):
-        compiled.session.decode(slots, [5] * len(slots), positions)
+        compiled.session.decode(rows)
 
 
 def test_prompts_beyond_the_graphs_are_refused(compiled: _Compiled) -> None:
     with pytest.raises(ValueError, match="graphs take 1 to 16"):
-        compiled.session.prefill(0, _prompt(_PREFILL + 1), 0)
+        compiled.session.prefill([PrefillRow(0, _prompt(_PREFILL + 1), 0)])
     with pytest.raises(ValueError, match="positions"):
-        compiled.session.prefill(0, _prompt(_PREFILL), 50)
+        compiled.session.prefill([PrefillRow(0, _prompt(_PREFILL), 50)])
 
 
 def test_progress_moves_steadily_to_its_end(compiled: _Compiled) -> None:

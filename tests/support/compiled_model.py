@@ -10,7 +10,7 @@ import torch
 
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target
-from neuron_runtime.engines.base import CompileProgress, Session
+from neuron_runtime.engines.base import CompileProgress, DecodeRow, GenerationSession, PrefillRow
 from neuron_runtime.engines.cpu import CPUEngine
 from neuron_runtime.engines.cpu_toolchain import compiler_version, torch_version
 
@@ -47,15 +47,15 @@ def compile_model(
     return manifest, reported
 
 
-def greedy(session: Session, slot: int, prompt: Sequence[int], count: int) -> list[int]:
+def greedy(session: GenerationSession, slot: int, prompt: Sequence[int], count: int) -> list[int]:
     """The likeliest tokens after a prompt, which runs in chunks of what the largest graph takes."""
     chunk = session.capabilities.prefill_tokens
     for start in range(0, len(prompt), chunk):
-        logits = session.prefill(slot, prompt[start : start + chunk], start)
-    tokens = [int(logits.argmax())]
+        step = session.prefill([PrefillRow(slot, prompt[start : start + chunk], start)])
+    tokens = [int(step.tokens[0])]
     while len(tokens) < count:
         position = len(prompt) + len(tokens) - 1
-        tokens.append(int(session.decode([slot], [tokens[-1]], [position])[0].argmax()))
+        tokens.append(int(session.decode([DecodeRow(slot, tokens[-1], position)]).tokens[0]))
     return tokens
 
 

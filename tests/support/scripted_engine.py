@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
-from neuron_runtime.engines.base import Capabilities, Sampling
+from neuron_runtime.engines.base import Capabilities, DecodeRow, PrefillRow, Sampling, Step
 
 END = "<|end|>"
 PREFILL_TOKENS = 8
@@ -50,7 +49,9 @@ class ScriptedSession:
         self.capabilities = Capabilities(
             max_model_length=MAX_MODEL_LENGTH,
             slots=1,
+            vocabulary=self.tokenizer.get_vocab_size(),
             prefill_tokens=PREFILL_TOKENS,
+            prefill_batches=(1,),
             decode_batches=(1,),
             chunked_prefill=True,
             static_batch=False,
@@ -72,33 +73,38 @@ class ScriptedSession:
     def close(self) -> None:
         self.closed = True
 
-    def prefill(self, slot: int, tokens: Sequence[int], start: int) -> npt.NDArray[np.float32]:
+    def prefill(self, rows: Sequence[PrefillRow]) -> Step:
         if self.fail:
             raise RuntimeError("the device is gone")
-        assert slot == 0
-        assert 0 < len(tokens) <= PREFILL_TOKENS
-        assert start == 0 or start == len(self._cached)
-        self._cached = [*self._cached[:start], *tokens]
+        (row,) = rows
+        assert row.slot == 0
+        assert 0 < len(row.tokens) <= PREFILL_TOKENS
+        assert row.start == 0 or row.start == len(self._cached)
+        self._cached = [*self._cached[: row.start], *row.tokens]
         self.prompt = list(self._cached)
-        self.prefills.append((start, len(tokens)))
-        return self._logits()
+        self.prefills.append((row.start, len(row.tokens)))
+        return self._step()
 
-    def decode(self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int]) -> npt.NDArray[np.float32]:
+    def decode(self, rows: Sequence[DecodeRow]) -> Step:
         if self.steps is not None:
             self.steps.acquire()
         if self.fail:
             raise RuntimeError("the device is gone")
-        assert (list(slots), len(tokens)) == ([0], 1)
-        assert list(positions) == [len(self._cached)]
-        assert positions[0] < MAX_MODEL_LENGTH
-        self._cached.extend(tokens)
+        (row,) = rows
+        assert (row.slot, row.position) == (0, len(self._cached))
+        assert row.position < MAX_MODEL_LENGTH
+        self._cached.append(row.token)
         self.decodes += 1
-        return self._logits()[np.newaxis]
+        return self._step()
 
-    def _logits(self) -> npt.NDArray[np.float32]:
-        logits = np.zeros(self.tokenizer.get_vocab_size(), dtype=np.float32)
-        logits[self.script[(len(self._cached) - len(self.prompt)) % len(self.script)]] = 100.0
-        return logits
+    def release(self, slot: int) -> None:
+        assert slot == 0
+        self._cached = []
+
+    def _step(self) -> Step:
+        logits = np.zeros((1, self.tokenizer.get_vocab_size()), dtype=np.float32)
+        logits[0, self.script[(len(self._cached) - len(self.prompt)) % len(self.script)]] = 100.0
+        return Step(tokens=logits.argmax(axis=1), logits=logits)
 
 
 class ScriptedEngine:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from neuron_runtime.contract.artifact import ArtifactManifest, Graph
 from neuron_runtime.contract.request import CompileRequest
 
 Logits = npt.NDArray[np.float32]
+"""float32[rows, vocabulary]."""
+Vectors = npt.NDArray[np.float32]
+"""float32[rows, dimensions]."""
 Config = Mapping[str, Any]
 """A model's `config.json`."""
 
@@ -34,8 +37,12 @@ class Capabilities:
     """Tokens of prompt and answer together that one slot holds."""
     slots: int
     """Sequences that the KV cache has room for."""
+    vocabulary: int
+    """Tokens that the graphs know: ids from 0 up to, and without, this one."""
     prefill_tokens: int
-    """Most tokens that one prefill step takes."""
+    """Most tokens of one sequence that one prefill step takes."""
+    prefill_batches: tuple[int, ...]
+    """Sequences that one prefill step can take, ascending."""
     decode_batches: tuple[int, ...]
     """Sequences that one decode step can advance, ascending."""
     chunked_prefill: bool
@@ -43,6 +50,18 @@ class Capabilities:
     static_batch: bool
     """Whether every decode step must list all live slots, and slots start together."""
     sampling: Sampling
+
+
+@dataclass(frozen=True)
+class EncoderCapabilities:
+    """What the loaded graphs of an encoder can do."""
+
+    max_length: int
+    """Tokens that one text can have."""
+    batches: tuple[int, ...]
+    """Texts that one step can take, ascending."""
+    dimensions: int
+    """Numbers of one vector."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +88,36 @@ class Compiled:
     """Seconds by stage and graph."""
 
 
-class Session(Protocol):
+@dataclass(frozen=True)
+class PrefillRow:
+    """Tokens of one slot, to be run from position `start` on."""
+
+    slot: int
+    tokens: Sequence[int]
+    start: int
+
+
+@dataclass(frozen=True)
+class DecodeRow:
+    """The newest token of one slot, and its position."""
+
+    slot: int
+    token: int
+    position: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One result for each row asked for, in their order. Valid until the session is called again."""
+
+    tokens: npt.NDArray[np.int64]
+    """int64[rows]: the most likely token of each row; the sampled one where sampling is ON_DEVICE."""
+    logits: Logits | None
+    """float32[rows, vocabulary]; None where sampling is ON_DEVICE."""
+
+
+@runtime_checkable
+class GenerationSession(Protocol):
     """Loaded graphs with their KV cache. One thread at a time may call it."""
 
     @property
@@ -79,17 +127,43 @@ class Session(Protocol):
     def warm_up(self) -> None:
         """Run every graph once, so that no request pays for a first time. Leaves the caches' content undefined."""
 
-    def prefill(self, slot: int, tokens: Sequence[int], start: int) -> Logits:
-        """Run tokens of a slot from position `start` on; logits[vocabulary] after the last of them.
+    def prefill(self, rows: Sequence[PrefillRow]) -> Step:
+        """Run tokens of one or several different slots; what follows the last token of each.
 
-        What the slot held from `start` on is gone; what it held before must be there.
+        What a slot held from `start` on is gone; what it held before must be there. Raises ValueError for rows that
+        the graphs cannot take.
         """
 
-    def decode(self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int]) -> Logits:
-        """Run one token for each of several different slots, at its position; logits[slots, vocabulary]."""
+    def decode(self, rows: Sequence[DecodeRow]) -> Step:
+        """Run one token for each of several different slots. Raises ValueError for rows that the graphs cannot take."""
+
+    def release(self, slot: int) -> None:
+        """The slot's sequence has ended: nothing of it is needed any more."""
 
     def close(self) -> None:
         """Let go of graphs, weights and caches."""
+
+
+@runtime_checkable
+class EncoderSession(Protocol):
+    """Loaded graphs that turn texts into vectors. One thread at a time may call it."""
+
+    @property
+    def capabilities(self) -> EncoderCapabilities:
+        """Fixed for the session's life."""
+
+    def warm_up(self) -> None:
+        """Run every graph once, so that no request pays for a first time."""
+
+    def encode(self, rows: Sequence[Sequence[int]]) -> Vectors:
+        """float32[rows, dimensions]: one vector for each row of tokens. Valid until the session is called again."""
+
+    def close(self) -> None:
+        """Let go of graphs and weights."""
+
+
+Session = GenerationSession | EncoderSession
+"""What an engine loads; which of them the request's task decides."""
 
 
 class Engine(Protocol):

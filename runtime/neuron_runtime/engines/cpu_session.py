@@ -12,7 +12,7 @@ from torch import Tensor
 
 from neuron_runtime.contract.artifact import ArtifactManifest, Graph
 
-from .base import Capabilities, Logits, Sampling
+from .base import Capabilities, DecodeRow, Logits, PrefillRow, Sampling, Step
 from .cpu import WEIGHTS
 from .llama_config import LlamaConfig
 
@@ -34,7 +34,9 @@ class CPUSession:
         self._capabilities = Capabilities(
             max_model_length=shapes.max_model_length,
             slots=shapes.max_batch_size,
+            vocabulary=config.vocabulary,
             prefill_tokens=max(self._prefill),
+            prefill_batches=(1,),
             decode_batches=tuple(self._decode),
             chunked_prefill=True,
             static_batch=False,
@@ -52,26 +54,30 @@ class CPUSession:
     def warm_up(self) -> None:
         """Run every graph once."""
         for length in self._prefill:
-            self.prefill(0, [0] * length, 0)
+            self.prefill([PrefillRow(0, [0] * length, 0)])
         for batch in self._decode:
-            rows = list(range(min(batch, self.capabilities.slots)))
-            self.decode(rows, [0] * len(rows), [0] * len(rows))
+            self.decode([DecodeRow(slot, 0, 0) for slot in range(min(batch, self.capabilities.slots))])
 
-    def prefill(self, slot: int, tokens: Sequence[int], start: int) -> Logits:
-        """Run tokens of a slot from position `start` on; logits[vocabulary] after the last of them."""
-        length = _smallest(self._prefill, len(tokens), "tokens of one prefill step")
-        self._check([slot], [start, start + len(tokens) - 1])
-        positions = range(start, start + len(tokens))
-        (logits,) = self._run(self._prefill[length], [list(tokens)], [slot], [list(positions)], (1, length))
-        row: Logits = logits
-        return row
+    def prefill(self, rows: Sequence[PrefillRow]) -> Step:
+        """Run tokens of a slot from position `start` on; what follows the last of them."""
+        if len(rows) != 1:
+            raise ValueError(f"{len(rows)} sequences of one prefill step; the graphs take one")
+        (row,) = rows
+        length = _smallest(self._prefill, len(row.tokens), "tokens of one prefill step")
+        self._check([row.slot], [row.start, row.start + len(row.tokens) - 1])
+        positions = list(range(row.start, row.start + len(row.tokens)))
+        return self._run(self._prefill[length], [list(row.tokens)], [row.slot], [positions], (1, length))
 
-    def decode(self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int]) -> Logits:
-        """Run one token for each of several slots; logits[slots, vocabulary]."""
-        batch = _smallest(self._decode, len(slots), "sequences of one decode step")
-        self._check(slots, positions)
-        rows, at = [[token] for token in tokens], [[position] for position in positions]
-        return self._run(self._decode[batch], rows, list(slots), at, (batch, 1))[: len(slots)]
+    def decode(self, rows: Sequence[DecodeRow]) -> Step:
+        """Run one token for each of several slots."""
+        batch = _smallest(self._decode, len(rows), "sequences of one decode step")
+        slots = [row.slot for row in rows]
+        self._check(slots, [row.position for row in rows])
+        tokens, positions = [[row.token] for row in rows], [[row.position] for row in rows]
+        return self._run(self._decode[batch], tokens, slots, positions, (batch, 1))
+
+    def release(self, slot: int) -> None:
+        """Nothing to do: what a slot holds counts up to the position of its newest token alone."""
 
     def close(self) -> None:
         """Let go of graphs, weights and caches."""
@@ -82,7 +88,7 @@ class CPUSession:
 
     def _run(
         self, graph: Any, tokens: list[list[int]], slots: list[int], positions: list[list[int]], shape: tuple[int, int]
-    ) -> Logits:
+    ) -> Step:
         """Fill up to the graph's shape with pads, and run it."""
         if not hasattr(self._ready, "threads"):
             # OpenMP keeps the number for each thread that calls it, and the one that loads need not be that which runs.
@@ -96,9 +102,9 @@ class CPUSession:
         rows[: len(slots)] = slots
         last = np.full(shape[0], len(tokens[0]) - 1, np.int64)
         inputs = [torch.from_numpy(array) for array in (filled, rows, at, last)]
-        logits: Tensor = graph.run([*inputs, *self._caches])[0]
-        result: Logits = logits.numpy()
-        return result
+        output: Tensor = graph.run([*inputs, *self._caches])[0]
+        logits: Logits = output.numpy()[: len(slots)]
+        return Step(tokens=logits.argmax(axis=1), logits=logits)
 
     def _check(self, slots: Sequence[int], positions: Sequence[int]) -> None:
         # A graph trusts its indices: one beyond the cache writes to memory that is not its own.

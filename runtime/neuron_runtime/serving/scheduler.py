@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 from time import perf_counter
 
-from neuron_runtime.engines.base import Session
+from neuron_runtime.engines.base import DecodeRow, GenerationSession, PrefillRow, Step
 
 from .chat_response import FinishReason
 from .metrics import Metrics
@@ -95,7 +95,7 @@ class Ticket:
 class Scheduler:
     """Runs requests on a session, on a thread of its own."""
 
-    def __init__(self, session: Session, metrics: Metrics, *, queue_limit: int) -> None:
+    def __init__(self, session: GenerationSession, metrics: Metrics, *, queue_limit: int) -> None:
         self._session = session
         self._metrics = metrics
         self._queue_limit = queue_limit
@@ -219,7 +219,7 @@ class Scheduler:
                 return "stop"
             ticket.sink(Tokens((token,)))
             if position + 1 < len(generation.prompt) + generation.max_tokens:
-                logits = self._session.decode([_SLOT], [token], [position])[0]
+                logits = _logits(self._session.decode([DecodeRow(_SLOT, token, position)]))
         return "length"
 
     def _prefill(self, ticket: Ticket) -> Logits | None:
@@ -230,7 +230,7 @@ class Scheduler:
         for start in range(0, len(prompt), chunk):
             if ticket.cancelled:
                 return None
-            logits = self._session.prefill(_SLOT, prompt[start : start + chunk], start)
+            logits = _logits(self._session.prefill([PrefillRow(_SLOT, prompt[start : start + chunk], start)]))
         self._metrics.prompt_tokens.inc(len(prompt))
         return logits
 
@@ -242,3 +242,11 @@ class Scheduler:
             self._metrics.inter_token.observe(now - previous)
         self._metrics.generated_tokens.inc()
         return now
+
+
+def _logits(step: Step) -> Logits:
+    """Of the only row."""
+    if step.logits is None:
+        raise RuntimeError("graphs that sample on the device are not scheduled yet")
+    row: Logits = step.logits[0]
+    return row

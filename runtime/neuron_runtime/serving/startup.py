@@ -11,7 +11,7 @@ from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import short
 from neuron_runtime.contract.launch import ServingSpec
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
-from neuron_runtime.engines.base import Engine, Session
+from neuron_runtime.engines.base import Engine, GenerationSession
 from neuron_runtime.store import Store
 
 from .metrics import Metrics
@@ -84,8 +84,11 @@ class Startup:
             raise _incompatible(f"it was compiled from the source {request.source_digest}", self._spec.source_digest)
         self._engine.check(manifest)
 
-    def _load(self, manifest: ArtifactManifest) -> Session:
-        return self._engine.load(manifest, self._artifact, self._source, threads=self._spec.threads)
+    def _load(self, manifest: ArtifactManifest) -> GenerationSession:
+        session = self._engine.load(manifest, self._artifact, self._source, threads=self._spec.threads)
+        if not isinstance(session, GenerationSession):
+            raise _incompatible(f"it was compiled for {manifest.request.task.value}", "TextGeneration")
+        return session
 
     @contextmanager
     def _phase(self, phase: Phase) -> Iterator[None]:
