@@ -3,8 +3,12 @@
 It is filled from three sides: a full LIST when leadership starts and now and then after, the bodies of watch events,
 and the answers to our own writes. Whichever form is newest wins; `resourceVersion` tells, which Kubernetes lets clients
 compare as a number for objects of one kind. Objects are held as they came and must not be changed.
+
+An object that loses the label by which it is watched is told as deleted, and may come back with the same UID. So a
+deletion only keeps out what is older than itself.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
@@ -27,7 +31,7 @@ class Snapshot:
         self._labels = tuple(indexed_labels)
         self._objects: dict[Kind, dict[Key, Manifest]] = {kind: {} for kind in kinds}
         self._index: dict[tuple[Kind, str, str], dict[Key, Manifest]] = {}
-        self._deleted: OrderedDict[str, None] = OrderedDict()
+        self._deleted: OrderedDict[str, float] = OrderedDict()
 
     def get(self, kind: Kind, key: Key) -> Manifest | None:
         """The object of this name, if one is known."""
@@ -44,16 +48,16 @@ class Snapshot:
         return [manifest for key, manifest in found if namespace is None or key.namespace == namespace]
 
     def observe(self, event_type: str | None, manifest: Manifest) -> bool:
-        """Take a watch event in. False when it says nothing new: an older form, or an object known to be deleted."""
-        kind, key, uid = kind_of(manifest), key_of(manifest), uid_of(manifest)
+        """Take a watch event in. False when it says nothing new: an older form, or one from before a deletion."""
+        kind, key, uid, version = kind_of(manifest), key_of(manifest), uid_of(manifest), _version(manifest)
         known = self._objects[kind].get(key)
         if event_type == "DELETED":
-            self._remember_deletion(uid)
-            if known is None or uid_of(known) != uid:
+            self._remember_deletion(uid, version)
+            if known is None or uid_of(known) != uid or _version(known) > version:
                 return False
             self._remove(kind, key, known)
             return True
-        if uid in self._deleted or (known is not None and _version(known) >= _version(manifest)):
+        if version <= self._deleted.get(uid, 0) or (known is not None and _version(known) >= version):
             return False
         if known is not None:
             self._remove(kind, key, known)
@@ -65,8 +69,8 @@ class Snapshot:
         self.observe(None, manifest)
 
     def forget(self, kind: Kind, key: Key, uid: str) -> None:
-        """An own delete left nothing behind."""
-        self._remember_deletion(uid)
+        """An own delete left nothing behind, and nothing of this UID will ever be there again."""
+        self._remember_deletion(uid, math.inf)
         known = self._objects[kind].get(key)
         if known is not None and uid_of(known) == uid:
             self._remove(kind, key, known)
@@ -93,7 +97,8 @@ class Snapshot:
             present = {uid_of(manifest) for manifest in listed}
             for key, manifest in before.items():
                 if uid_of(manifest) not in present and self.get(kind, key) is manifest:
-                    self.forget(kind, key, uid_of(manifest))
+                    self._remember_deletion(uid_of(manifest), _version(manifest))
+                    self._remove(kind, key, manifest)
                     changed.append(manifest)
         return changed
 
@@ -114,8 +119,8 @@ class Snapshot:
         labels = labels_of(manifest)
         return [(kind, name, labels[name]) for name in self._labels if name in labels]
 
-    def _remember_deletion(self, uid: str) -> None:
-        self._deleted[uid] = None
+    def _remember_deletion(self, uid: str, version: float) -> None:
+        self._deleted[uid] = max(version, self._deleted.get(uid, 0))
         while len(self._deleted) > _REMEMBERED_DELETIONS:
             self._deleted.popitem(last=False)
 

@@ -76,6 +76,15 @@ def test_a_deletion_that_comes_before_its_object_keeps_it_out() -> None:
     assert snapshot.get(POD, _KEY) is None
 
 
+def test_an_object_that_loses_the_watched_label_comes_back_with_a_newer_form() -> None:
+    snapshot = _snapshot(_pod(5, team="x"))
+    snapshot.observe("DELETED", _pod(7, team="x"))
+    snapshot.remember(_pod(8, team="x"))
+    assert snapshot.list(POD, label=("team", "x")) == [_pod(8, team="x")]
+    assert not snapshot.observe("DELETED", _pod(7, team="x"))
+    assert _version(snapshot) == "8"
+
+
 def test_an_object_created_anew_takes_the_place_of_the_old_one() -> None:
     snapshot = _snapshot(_pod(5, team="x"))
     assert snapshot.observe("ADDED", _pod(9, uid="u2", team="y"))
@@ -174,7 +183,8 @@ async def test_a_relist_finds_a_deletion_that_no_event_told() -> None:
     snapshot, cluster = _snapshot(_pod(5, team="x")), _Cluster()
     assert await snapshot.relist(cluster.list) == [_pod(5, team="x")]
     assert snapshot.list(POD, label=("team", "x")) == []
-    assert not snapshot.observe("MODIFIED", _pod(6))
+    assert not snapshot.observe("MODIFIED", _pod(5))
+    assert snapshot.observe("ADDED", _pod(6))
 
 
 async def test_what_is_written_during_a_relist_does_not_count_as_vanished() -> None:
@@ -214,14 +224,17 @@ def _histories(draw: st.DrawFn) -> tuple[list[tuple[str, Manifest]], Manifest | 
     version, present = 0, None
     incarnations = draw(st.integers(1, 3))
     for incarnation in range(incarnations):
-        for number in range(draw(st.integers(1, 3))):
-            version += 1
-            present = _pod(version, uid=f"u{incarnation}", team=draw(st.sampled_from("xyz")))
-            events.append(("MODIFIED" if number else "ADDED", present))
-        if incarnation < incarnations - 1 or draw(st.booleans()):
-            version += 1
-            events.append(("DELETED", _pod(version, uid=f"u{incarnation}")))
-            present = None
+        # Deleted more than once: that is how a lost label looks that is then put back.
+        appearances = draw(st.integers(1, 2))
+        for appearance in range(appearances):
+            for number in range(draw(st.integers(1, 3))):
+                version += 1
+                present = _pod(version, uid=f"u{incarnation}", team=draw(st.sampled_from("xyz")))
+                events.append(("MODIFIED" if number else "ADDED", present))
+            if (incarnation, appearance) != (incarnations - 1, appearances - 1) or draw(st.booleans()):
+                version += 1
+                events.append(("DELETED", _pod(version, uid=f"u{incarnation}")))
+                present = None
     return events, present
 
 
