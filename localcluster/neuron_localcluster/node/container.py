@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from datetime import datetime
 
 import aiohttp
@@ -74,7 +74,8 @@ class Container:
             try:
                 if prepared := await self._prepare():
                     await self._run_once(*prepared)
-            except (StartError, OSError) as error:
+            except (StartError, OSError, ValueError) as error:
+                # ValueError: an environment or command line that no process can have, with a null byte in it.
                 self._finish(_START_FAILED, "StartError", str(error), clock.now(), restarts=self._next_restarts())
 
     def stop(self, grace: float, *, forget: bool = False) -> None:
@@ -122,24 +123,36 @@ class Container:
     async def _run_once(self, launch: Launch, probes: dict[str, Probe]) -> None:
         restarts = self._next_restarts()
         self._folder.drop_log(restarts - 2)
-        self.log = ContainerLog(self._folder.log(restarts))
         self._out_of_memory = False
         begun = clock.now()
-        process = await ContainerProcess.start(launch, self.log)
+        with closing(ContainerLog(self._folder.log(restarts))) as self.log:
+            code = await self._attend(await ContainerProcess.start(launch, self.log), launch, probes, begun, restarts)
+        code = KILLED if self._out_of_memory else code
+        reason = "OOMKilled" if self._out_of_memory else "Completed" if code == 0 else "Error"
+        self._finish(code, reason, self._termination_message(code), begun, restarts)
+
+    async def _attend(
+        self, process: ContainerProcess, launch: Launch, probes: dict[str, Probe], begun: datetime, restarts: int
+    ) -> int:
         self._process = process
         health = Health(probes, self._set_health, self._fail_probe)
         container_id = f"process://{launch.container_id}"
         running = Running(clock.seconds_text(begun))
-        self._enter(running, restarts=restarts, container_id=container_id, started=health.started, ready=health.ready)
-        self._folder.keep(Record(self.state, identify(process.pid)))
-        if self._stopping.is_set():
-            _end(process, 0)
-        async with self._memory_held(process), health.watched():
-            code = await process.wait()
-        self._process = None
-        code = KILLED if self._out_of_memory else code
-        reason = "OOMKilled" if self._out_of_memory else "Completed" if code == 0 else "Error"
-        self._finish(code, reason, self._termination_message(code), begun, restarts)
+        try:
+            ready = {"started": health.started, "ready": health.ready}
+            self._enter(running, restarts=restarts, container_id=container_id, **ready)
+            self._keep(Record(self.state, identify(process.pid)))
+            if self._stopping.is_set():
+                _end(process, 0)
+            async with self._memory_held(process), health.watched():
+                return await process.wait()
+        except BaseException:
+            # A process that nobody attends to must not go on.
+            process.kill()
+            await process.wait()
+            raise
+        finally:
+            self._process = None
 
     def _next_restarts(self) -> int:
         ran_before = isinstance(self.state.state, Terminated) or self.state.last is not None
@@ -151,7 +164,14 @@ class Container:
         times = clock.seconds_text(begun), clock.seconds_text(ended)
         self._enter(Terminated(code, reason, *times, message, self.state.container_id), restarts=restarts)
         if not self._forgetting:
-            self._folder.keep(Record(self.state, None))
+            self._keep(Record(self.state, None))
+
+    def _keep(self, record: Record) -> None:
+        try:
+            self._folder.keep(record)
+        except OSError as error:
+            # A full disk: the next agent will know less, which is no reason to end the container.
+            _log.warning("%s, container %s: its state is not kept: %s", self._pod_name, self.spec["name"], error)
 
     def _enter(self, state: State, **fields: object) -> None:
         before = self.state.state

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from neuron_localcluster.node import clock
+
+_log = logging.getLogger(__name__)
 
 _LONGEST_PART = 16 * 1024
 _MESSAGE_BYTES = 2048
@@ -54,7 +57,11 @@ class ContainerLog:
             await self._more.wait()
 
     def _write(self, data: bytes) -> None:
-        self._file.write(data)
+        try:
+            self._file.write(data)
+        except OSError as error:
+            # A full disk costs lines, never the container.
+            _log.warning("%s: %s", self.path, error)
         # Each waiter holds the event it waits for: a new one is for what comes after.
         self._more.set()
         self._more = asyncio.Event()

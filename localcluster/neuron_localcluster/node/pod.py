@@ -71,7 +71,7 @@ class PodWorker:
         try:
             self._reporter.changed()
             if not self._ended:
-                await self._run_containers()
+                await self._run_to_the_end()
             self._ended = True
             self._reporter.changed()
             await self._deleting.wait()
@@ -111,13 +111,23 @@ class PodWorker:
         for container in (*self._inits, *self._containers):
             container.stop(grace, forget=True)
 
+    async def _run_to_the_end(self) -> None:
+        try:
+            await self._run_containers()
+        except Exception as error:
+            # None of its processes runs by now. Failed, it can be replaced and deleted; else it would hang for ever.
+            _log.exception("%s", self.path)
+            self._failure = self._failure or ("NodeAgentError", f"the node agent could not run it: {_cause(error)!r}")
+
     async def _run_containers(self) -> None:
         for init in self._inits:
             await init.run()
             if self._grace is not None or not init.succeeded:
                 return
         self._set_reason("PodInitializing", "ContainerCreating")
-        await asyncio.gather(*(container.run() for container in self._containers))
+        async with asyncio.TaskGroup() as group:
+            for container in self._containers:
+                group.create_task(container.run())
 
     def _stop(self, grace: float) -> None:
         # Every later version of a deleted pod says so again: a process gets SIGTERM once.
@@ -198,3 +208,7 @@ class PodWorker:
 
     def _on_change(self) -> None:
         self._reporter.changed()
+
+
+def _cause(error: Exception) -> BaseException:
+    return error.exceptions[0] if isinstance(error, ExceptionGroup) else error

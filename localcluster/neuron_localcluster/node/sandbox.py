@@ -119,7 +119,7 @@ class Sandbox:
                 continue
             try:
                 await self._write_volumes()
-            except (ConfigError, APIError, aiohttp.ClientError, TimeoutError) as error:
+            except (ConfigError, ValueError, APIError, aiohttp.ClientError, OSError) as error:
                 _log.warning("volumes of %s/%s: %s", self._namespace, self.pod["metadata"]["name"], error)
 
     def _platform_variables(self, places: dict[str, Path]) -> dict[str, str]:
