@@ -35,6 +35,10 @@ demo: setup ## Compile and serve a model on a local cluster (DETACH=1 leaves it 
 demo-down: setup ## End the demo's processes and keep its data (PURGE=1 deletes it)
 	@$(DEMO) down $(if $(filter 1,$(PURGE)),--purge)
 
+.PHONY: picture
+picture: setup ## Run the demo, and draw what it leaves on the terminal for the README
+	@$(DEMO).picture docs/demo.svg
+
 .PHONY: test
 test: binaries lint types drift ## Lint, types, import contracts, drift, and all tests but the slow ones
 	@$(BIN)/pytest -m "not slow" tests

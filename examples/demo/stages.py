@@ -55,7 +55,7 @@ def get_binaries(screen: Screen) -> Binaries:
         binaries = ensure_binaries(_show(screen))
     except ClusterError as error:
         raise _failed(error) from error
-    screen.end(str(binaries.servers))
+    screen.end(_from_home(binaries.servers))
     return binaries
 
 
@@ -166,6 +166,11 @@ def apply_manifest(screen: Screen, tools: Tools) -> None:
         tools.kubectl("delete", *named, "--cascade=foreground")
     answer = tools.kubectl("apply", f"--filename={settings.MANIFEST}").strip()
     screen.end(f"kubectl apply -f {settings.MANIFEST.relative_to(settings.ROOT)}: {answer}")
+
+
+def _from_home(path: Path) -> str:
+    home = Path.home()
+    return f"~/{path.relative_to(home)}" if path.is_relative_to(home) else str(path)
 
 
 def _show(screen: Screen, *, named: bool = False) -> Progress:
