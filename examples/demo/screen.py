@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -126,7 +127,7 @@ class Screen:
     def _is_news(self, line: _Line) -> bool:
         if not line.detail and line.fraction is None:
             return False
-        if self._shown is None or self._shown[0] != line.detail:
+        if self._shown is None or _topic(self._shown[0]) != _topic(line.detail):
             return True
         _, fraction, when = self._shown
         advance = _percent(line.fraction) - _percent(fraction)
@@ -172,6 +173,11 @@ def _progress(line: _Line) -> str:
     if line.detail:
         parts.append(line.detail)
     return "  ".join(parts)
+
+
+def _topic(detail: str) -> str:
+    # A count that goes up is the same news: `compiling: 3 of 9`, `compiling: 4 of 9`.
+    return re.sub(r"\d+", "", detail)
 
 
 def _percent(fraction: float | None) -> int:

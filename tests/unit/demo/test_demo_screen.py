@@ -39,6 +39,21 @@ def test_plain_lines_hold_no_control_codes_and_only_news() -> None:
     assert [title for title, _ in screen.timings] == ["Model", "Resolving", "Loading"]
 
 
+def test_a_count_that_goes_up_is_no_news_for_plain_lines() -> None:
+    stream = io.StringIO()
+    screen = Screen(stream, io.StringIO())
+    screen.begin("Binaries")
+    for number in range(100):
+        screen.update(f"downloading Go modules ({number})")
+    for number in range(100):
+        screen.update(f"compiling: {number} of 100 packages", number / 100)
+    screen.end()
+
+    lines = without_times(stream.getvalue())
+    assert [line for line in lines if "downloading" in line] == ["[1/0] Binaries downloading Go modules (0)"]
+    assert sum("compiling" in line for line in lines) == 10
+
+
 def test_failed_stage_is_named() -> None:
     stream = io.StringIO()
     screen = Screen(stream, io.StringIO())
