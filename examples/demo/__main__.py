@@ -41,13 +41,13 @@ def _up(*, detach: bool) -> int:
     with settings.LOG.open("w", encoding="utf-8") as log:
         screen = Screen(sys.stdout, log)
         try:
-            code = Demo(screen, log).run()
+            demo = Demo(screen, log)
+            code = demo.run()
             if code or detach:
                 return code
             screen.text("\nIt runs until Ctrl-C.")
             interrupted = 0
-            while True:
-                signal.pause()
+            return demo.attend()
         except KeyboardInterrupt:
             screen.fail("interrupted")
         finally:

@@ -7,11 +7,12 @@ import time
 import httpx
 from pydantic import ValidationError
 
-from demo import progress, settings
+from demo import components, progress, settings
 from demo.failure import DemoFailed
 from demo.progress import MILESTONES, Manifest
 from demo.screen import Screen
 from demo.tools import Tools, Watch
+from neuron_localcluster.cluster import Cluster
 from neuron_runtime.contract.launch import SERVING_PORT
 from neuron_runtime.contract.progress import PROGRESS_PORT, Progress
 
@@ -23,9 +24,10 @@ _COMPILE_PODS = f"neuron-operator.dev/model={settings.MODEL},app.kubernetes.io/c
 class Follower:
     """Shows the way of the demo's model as the continued lines of one stage."""
 
-    def __init__(self, tools: Tools, screen: Screen) -> None:
+    def __init__(self, tools: Tools, screen: Screen, cluster: Cluster) -> None:
         self._tools = tools
         self._screen = screen
+        self._cluster = cluster
         # Proxies of the caller's have no business with addresses of this machine.
         self._http = httpx.Client(timeout=1.0, trust_env=False)
         self._began = time.monotonic()
@@ -45,6 +47,8 @@ class Follower:
         self._screen.begin(MILESTONES[0][0])
         while time.monotonic() - self._began < _DEADLINE_SECONDS:
             model = watch.newest(_POLL_SECONDS) or model
+            # A watch goes quiet, too, when nobody is left to tell it anything.
+            components.check(self._cluster)
             self._check(model)
             count = progress.reached(model)
             while shown < min(count, len(MILESTONES) - 1):

@@ -6,12 +6,13 @@ import time
 import traceback
 from typing import TextIO
 
-from demo import closing, settings, stages
+from demo import closing, components, settings, stages
 from demo.answer import ask, prepare
 from demo.failure import DemoFailed
 from demo.follow import Follower
 from demo.screen import Screen
 from demo.tools import Tools
+from neuron_localcluster.cluster import Cluster
 
 STAGES = 10
 
@@ -38,6 +39,16 @@ class Demo:
             return 1
         return 0
 
+    def attend(self) -> int:
+        """Stay while the cluster runs: exit code 0 when another command has ended it, 1 when a part of it ended."""
+        try:
+            components.watch(Cluster(settings.CLUSTER))
+        except DemoFailed as error:
+            self._explain(error)
+            return 1
+        self._screen.text("The cluster has been ended.")
+        return 0
+
     def _run(self) -> None:
         began, screen = time.monotonic(), self._screen
         prepare()
@@ -51,7 +62,7 @@ class Demo:
         stages.install_chart(screen, cluster, tools, compiler)
         stages.wait_for_operator(screen, tools)
         stages.apply_manifest(screen, tools)
-        address = Follower(tools, screen).run()
+        address = Follower(tools, screen, cluster).run()
         answer = ask(address, settings.MODEL, screen)
         total = time.monotonic() - began
         for lines in (

@@ -113,6 +113,17 @@ class Cluster:
         kept = record.load(self._record_file) or ClusterRecord()
         return [self._status_of(name, kept) for name in reversed(COMPONENTS)]
 
+    def is_changing(self) -> bool:
+        """Whether an `up` or `down` is at work."""
+        try:
+            with (self.state_dir / "lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
+
     def log(self, component: str) -> Path:
         """The log of one of COMPONENTS."""
         return self._processes.log(component)

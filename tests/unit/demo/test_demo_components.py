@@ -1,0 +1,87 @@
+"""The demo notices when a part of its cluster ends."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo import components
+from demo.failure import DemoFailed
+from demo.follow import Follower
+from demo.screen import Screen
+from neuron_localcluster.cluster import Cluster, ComponentStatus
+
+
+class ScriptedCluster:
+    """Says at each look what the next round of (name, pid) is; the last one stays."""
+
+    def __init__(self, folder: Path, *rounds: dict[str, int | None], changing: bool = False) -> None:
+        self._folder = folder
+        self._rounds = list(rounds)
+        self._changing = changing
+
+    def status(self) -> list[ComponentStatus]:
+        now = self._rounds.pop(0) if len(self._rounds) > 1 else self._rounds[0]
+        return [ComponentStatus(name, pid, "", self._folder / f"{name}.log") for name, pid in now.items()]
+
+    def is_changing(self) -> bool:
+        return self._changing
+
+
+class SilentTools:
+    """A kubectl whose watch tells nothing any more."""
+
+    def watch(self, *_arguments: str) -> SilentTools:
+        return self
+
+    def newest(self, _seconds: float) -> None:
+        return None
+
+    def close(self) -> None:
+        return None
+
+
+def test_what_has_ended_is_named_with_the_end_of_its_log(tmp_path: Path) -> None:
+    (tmp_path / "etcd.log").write_text("no space left on device\n")
+    cluster: Any = ScriptedCluster(tmp_path, {"etcd": None, "kube-apiserver": None, "hub": 7})
+
+    with pytest.raises(DemoFailed, match="this has ended: etcd, kube-apiserver") as failed:
+        components.check(cluster)
+
+    assert failed.value.log == tmp_path / "etcd.log"
+    assert failed.value.excerpt == ("no space left on device",)
+
+
+def test_a_cluster_that_ends_while_the_model_is_followed_fails_the_demo(tmp_path: Path) -> None:
+    alive: dict[str, int | None] = {"etcd": 1, "node-agent": 2}
+    cluster: Any = ScriptedCluster(tmp_path, alive, alive, {**alive, "node-agent": None})
+    tools: Any = SilentTools()
+
+    with pytest.raises(DemoFailed, match="this has ended: node-agent"):
+        Follower(tools, Screen(io.StringIO(), io.StringIO()), cluster).run()
+
+
+def test_a_cluster_that_another_command_ends_is_no_failure(tmp_path: Path) -> None:
+    rounds: list[dict[str, int | None]] = [{"etcd": 1, "hub": 2}, {"etcd": 1, "hub": None}, {"etcd": None, "hub": None}]
+    alive, *_ = rounds
+    cluster: Any = ScriptedCluster(tmp_path, alive, *rounds, changing=True)
+
+    components.watch(cluster, pause=0)
+
+
+def test_a_cluster_of_which_a_part_ends_by_itself_is_one(tmp_path: Path) -> None:
+    cluster: Any = ScriptedCluster(tmp_path, {"etcd": 1, "hub": 2}, {"etcd": 1, "hub": None})
+
+    with pytest.raises(DemoFailed, match="this has ended: hub"):
+        components.watch(cluster, pause=0)
+
+
+def test_a_cluster_says_whether_up_or_down_is_at_work(tmp_path: Path) -> None:
+    cluster = Cluster(tmp_path / "cluster")
+    assert not cluster.is_changing()
+    with cluster._locked():
+        assert cluster.is_changing()
+    assert not cluster.is_changing()
