@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 
 from demo import settings
@@ -14,11 +16,16 @@ from neuron_localcluster.cluster import Cluster
 from neuron_localcluster.errors import ClusterError
 from neuron_localcluster.progress import LinePrinter
 
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; returns the exit code."""
     options = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in _ENDINGS:
+        # Whoever has called it with nohup wants it to go on.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _interrupt)
     return _down(purge=options.purge) if options.command == "down" else _up(detach=options.detach)
 
 
@@ -33,10 +40,20 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _up(*, detach: bool) -> int:
+    settings.STATE.mkdir(exist_ok=True)
+    with settings.LOCK.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("error: another `make demo` is at work here; end it with Ctrl-C there first", file=sys.stderr)
+            return 1
+        return _run(detach=detach)
+
+
+def _run(*, detach: bool) -> int:
     # Ending everything should not wait for what only a run needs.
     from demo.run import Demo
 
-    settings.STATE.mkdir(exist_ok=True)
     interrupted = 130
     with settings.LOG.open("w", encoding="utf-8") as log:
         screen = Screen(sys.stdout, log)
@@ -48,20 +65,22 @@ def _up(*, detach: bool) -> int:
             screen.text("\nIt runs until Ctrl-C.")
             interrupted = 0
             return demo.attend()
-        except KeyboardInterrupt:
-            screen.fail("interrupted")
+        except (KeyboardInterrupt, BrokenPipeError):
+            # Ctrl-C reaches the program that reads the output, too, and may end it first.
+            _say(lambda: screen.fail("interrupted"))
         finally:
             screen.close()
-    print("\nStopping everything; the data is kept.", flush=True)
+    _say(lambda: print("\nStopping everything; the data is kept.", flush=True))
     return _down(purge=False) or interrupted
 
 
 def _down(*, purge: bool) -> int:
     # Half of a cluster left behind would be in the way of the next run: what is being ended is ended to the end.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in _ENDINGS:
+        signal.signal(number, signal.SIG_IGN)
+    show = LinePrinter(sys.stdout)
     try:
-        Cluster(settings.CLUSTER).down(purge=purge, progress=LinePrinter(sys.stdout))
+        Cluster(settings.CLUSTER).down(purge=purge, progress=lambda step: _say(lambda: show(step)))
     except ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -69,6 +88,15 @@ def _down(*, purge: bool) -> int:
         for path in (settings.VALUES, settings.LOG):
             path.unlink(missing_ok=True)
     return 0
+
+
+def _say(speak: Callable[[], object]) -> None:
+    """Speak as long as anybody listens: a closed terminal must not keep the cluster from being ended."""
+    try:
+        speak()
+    except OSError:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

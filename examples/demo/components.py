@@ -6,7 +6,7 @@ import time
 
 from demo.failure import DemoFailed
 from neuron_localcluster.cluster import Cluster
-from neuron_localcluster.errors import tail
+from neuron_localcluster.errors import ClusterError, tail
 
 _LOOK_SECONDS = 5.0
 
@@ -26,17 +26,21 @@ def check(cluster: Cluster) -> None:
         )
 
 
+def any_runs(cluster: Cluster) -> bool:
+    """Whether anything of the cluster runs; nothing does where its record cannot be read."""
+    try:
+        return any(component.pid for component in cluster.status())
+    except ClusterError:
+        return False
+
+
 def watch(cluster: Cluster, pause: float = _LOOK_SECONDS) -> None:
     """Returns once somebody else has ended the cluster in good order; raises DemoFailed when a part of it ends."""
-    while _runs(cluster):
+    while any_runs(cluster):
         try:
             check(cluster)
         except DemoFailed:
             # Asked in this order: a `down` that was at work may be done by now.
-            if not cluster.is_changing() and _runs(cluster):
+            if not cluster.is_changing() and any_runs(cluster):
                 raise
         time.sleep(pause)
-
-
-def _runs(cluster: Cluster) -> bool:
-    return any(component.pid for component in cluster.status())

@@ -55,8 +55,8 @@ class Demo:
         compiler = stages.check_machine(screen)
         binaries = stages.get_binaries(screen)
         hub_root = stages.get_model(screen)
+        self._environment = closing.environment_line(Cluster(settings.CLUSTER).kubeconfig, binaries.clients)
         cluster = stages.start_cluster(screen, hub_root)
-        self._environment = closing.environment_line(cluster.kubeconfig, binaries.clients)
         tools = Tools(binaries, cluster.kubeconfig, settings.STATE, self._log)
         stages.make_bucket(screen, cluster)
         stages.install_chart(screen, cluster, tools, compiler)
@@ -74,4 +74,5 @@ class Demo:
 
     def _explain(self, error: DemoFailed) -> None:
         stage = self._screen.fail("FAILED")
-        self._screen.text("\n" + "\n".join(closing.failure_lines(stage, error, self._environment)))
+        environment = self._environment if components.any_runs(Cluster(settings.CLUSTER)) else None
+        self._screen.text("\n" + "\n".join(closing.failure_lines(stage, error, environment)))

@@ -12,6 +12,7 @@ STATE = ROOT / ".demo"
 CLUSTER = STATE / "cluster"
 VALUES = STATE / "values.yaml"
 LOG = STATE / "demo.log"
+LOCK = STATE / "demo.lock"
 CHART = ROOT / "charts" / "neuron-operator"
 MANIFEST = ROOT / "examples" / "smollm2.yaml"
 
