@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
@@ -66,6 +67,7 @@ class JobRunner:
                 report(replace(progress, done=shown))
                 self._wait()
                 for item in [item for item in self._running if item.process.poll() is not None]:
+                    _kill_group(item)
                     self._running.remove(item)
                     seconds[item.job.name] = _age(item)
                     _raise_for(item)
@@ -76,9 +78,8 @@ class JobRunner:
     def _kill(self) -> None:
         """Kill what runs, and wait until it is gone."""
         for item in self._running:
-            if item.process.poll() is None:
-                os.killpg(item.process.pid, signal.SIGKILL)
-                item.process.wait()
+            _kill_group(item)
+            item.process.wait()
         self._running.clear()
 
     def _start(self, job: Job, environment: Mapping[str, str], logs: Path) -> _Running:
@@ -104,6 +105,12 @@ class JobRunner:
             self._running[0].process.wait(_TICK_SECONDS)
         except subprocess.TimeoutExpired:
             return
+
+
+def _kill_group(item: _Running) -> None:
+    """Kill the job and what it started: a process that dies by a signal leaves its compilers running."""
+    with suppress(ProcessLookupError):
+        os.killpg(item.process.pid, signal.SIGKILL)
 
 
 def expected_share(age: float, expected: float) -> float:

@@ -14,6 +14,7 @@ import pytest
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.engines.base import CompileProgress
 from neuron_runtime.engines.cpu_jobs import STEPS_PER_JOB, Job, JobRunner
+from support.waiting import wait_for
 
 _TESTS = Path(__file__).parents[2]
 _KILLED = int(signal.SIGKILL)
@@ -74,3 +75,19 @@ def test_the_first_failure_ends_the_others_and_starts_no_more(tmp_path: Path) ->
         _run(tmp_path, {"wait": True}, {"exit": 3}, {"touch": str(never)})
     assert {child.pid for child in psutil.Process().children()} <= before
     assert not never.exists()
+
+
+@pytest.mark.parametrize("end", [{"signal": _KILLED}, {"exit": 1}])
+def test_a_job_that_ends_takes_what_it_started_with_it(tmp_path: Path, end: dict[str, Any]) -> None:
+    started = tmp_path / "started"
+    with pytest.raises(ContainerFailure):
+        _run(tmp_path, {"child": str(started), **end})
+    compiler = int(started.read_text())
+    wait_for("the end of the job's child", lambda: None if _runs(compiler) else True, seconds=10)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
