@@ -28,7 +28,7 @@ from neuron_runtime.contract.progress import Progress, Stage
 from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target
 from neuron_runtime.contract.source import SourceManifest
 from neuron_runtime.contract.store import StoreLocation
-from neuron_runtime.engines.cpu_toolchain import compiler_version, torch_version
+from neuron_runtime.engines.cpu import CPUEngine
 from neuron_runtime.store import Store, describe_files, open_store
 from support.object_store import CREDENTIALS, free_port, object_store
 from support.scripted_compiler import ENDING, GRAPH
@@ -103,7 +103,7 @@ class _Platform:
     def request(self, **changes: object) -> CompileRequest:
         fields: dict[str, object] = {
             "engine": Engine.CPU,
-            "toolchain": {"torch": torch_version(), "cxx": compiler_version(), "march": "x86-64-v3"},
+            "toolchain": {**CPUEngine().toolchain(), "march": "x86-64-v3"},
             "source_digest": _SOURCE,
             "shapes": Shapes(
                 max_model_length=64, max_batch_size=1, context_lengths=(8,), token_generation_batches=(1,)

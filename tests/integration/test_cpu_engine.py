@@ -98,12 +98,14 @@ def test_a_slot_forgets_what_it_held(compiled: _Compiled) -> None:
         [DecodeRow(-1, 5, 0)],
         [DecodeRow(0, 5, 64)],
         [DecodeRow(0, 5, -1)],
+        [DecodeRow(0, -1, 0)],
+        [DecodeRow(0, 10**6, 0)],
         [DecodeRow(1, 5, 0), DecodeRow(1, 5, 1)],
         [],
     ],
 )
 def test_rows_beyond_the_caches_are_refused(compiled: _Compiled, rows: list[DecodeRow]) -> None:
-    with pytest.raises(ValueError, match=r"slots|positions|sequences"):
+    with pytest.raises(ValueError, match=r"slots|tokens|positions|sequences"):
         compiled.session.decode(rows)
 
 

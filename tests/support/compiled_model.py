@@ -12,14 +12,14 @@ from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target
 from neuron_runtime.engines.base import CompileProgress, DecodeRow, GenerationSession, PrefillRow
 from neuron_runtime.engines.cpu import CPUEngine
-from neuron_runtime.engines.cpu_toolchain import compiler_version, torch_version
+from neuron_runtime.store import describe_files
 
 
 def cpu_request(shapes: Shapes, **changes: Any) -> CompileRequest:
     """A request that this machine's toolchain can compile."""
     fields: dict[str, Any] = {
         "engine": Engine.CPU,
-        "toolchain": {"torch": torch_version(), "cxx": compiler_version(), "march": "x86-64-v3"},
+        "toolchain": {**CPUEngine().toolchain(), "march": "x86-64-v3"},
         "source_digest": f"sha256:{'5' * 64}",
         "shapes": shapes,
         "dtype": DType.FLOAT32,
@@ -39,7 +39,7 @@ def compile_model(
         request=request,
         source_commit="c" * 40,
         graphs=compiled.graphs,
-        files=(),
+        files=describe_files(folder / "artifact"),
         tools=compiled.tools,
         timings=compiled.timings,
         created_at="2026-01-01T00:00:00Z",

@@ -61,7 +61,8 @@ class CompileRequest(ContractModel):
     contract_version: Literal[1] = 1
     engine: Engine
     toolchain: dict[str, str]
-    """Versions and settings that code generation depends on. CPU: `torch`, `cxx` (compiler, major version), `march`."""
+    """Versions and settings that code generation depends on. CPU: `torch`, `cxx` (compiler, major version), `march`,
+    `graphs` (version of what the engine's graphs and their caller agree on)."""
     source_digest: Digest
     task: Task = Task.TEXT_GENERATION
     shapes: Shapes

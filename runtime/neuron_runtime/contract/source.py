@@ -5,9 +5,9 @@ The operator computes the digest from the hub's metadata; the compile Job comput
 
 from collections.abc import Iterable
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt, StringConstraints
 
 from .digests import ContractModel, Digest, digest_of
 
@@ -52,8 +52,8 @@ class StoredFile(ContractModel):
     """One file below a manifest in the store."""
 
     path: str
-    size: NonNegativeInt
-    sha256: str
+    size: Annotated[int, Field(ge=0, lt=2**63)]
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
     """Hexadecimal. Readers verify size and hash of everything that they load."""
 
 

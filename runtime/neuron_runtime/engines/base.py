@@ -184,7 +184,7 @@ class Engine(Protocol):
         """
 
     def check(self, manifest: ArtifactManifest) -> None:
-        """Refuse an artifact that this container cannot run (ARTIFACT_INCOMPATIBLE)."""
+        """Refuse what this container cannot run (ARTIFACT_INCOMPATIBLE) or what lacks a file (ARTIFACT_DAMAGED)."""
 
     def reads_source(self, path: str) -> bool:
         """Whether `load` reads this file of the source (weights that the artifact does not hold)."""

@@ -14,7 +14,7 @@ from neuron_runtime.contract.request import CompileRequest
 
 from .base import Compiled, Config, Report, Session
 from .cpu_jobs import Job, JobRunner
-from .cpu_toolchain import compile_mismatches, compiler_version, load_mismatches, torch_version
+from .cpu_toolchain import GRAPHS, compile_mismatches, compiler_version, load_mismatches, torch_version
 from .llama_config import LlamaConfig, parse_llama_config
 
 WEIGHTS = "weights.safetensors"
@@ -31,8 +31,8 @@ class CPUEngine:
     """Compiles and loads Llamas for x86-64 CPUs."""
 
     def toolchain(self) -> dict[str, str]:
-        """torch's version and the C++ compiler with its major version; `march` is chosen, not found."""
-        return {"torch": torch_version(), "cxx": compiler_version()}
+        """torch, the C++ compiler with its major version, and our graphs; `march` is chosen, not found."""
+        return {"torch": torch_version(), "cxx": compiler_version(), "graphs": GRAPHS}
 
     def describe(self, request: CompileRequest, config: Config) -> tuple[Graph, ...]:
         """A prefill graph for each context length, a decode graph for each batch. Raises UNSUPPORTED_MODEL."""
@@ -74,7 +74,11 @@ class CPUEngine:
         return Compiled(graphs=graphs, tools=self.toolchain(), timings=timings)
 
     def check(self, manifest: ArtifactManifest) -> None:
-        """Raise ARTIFACT_INCOMPATIBLE when this container or its CPU cannot run the machine code."""
+        """Refuse machine code that this container or its CPU cannot run, and an artifact without weights."""
+        if WEIGHTS not in {file.path for file in manifest.files}:
+            raise ContainerFailure(
+                FailureCode.ARTIFACT_DAMAGED, f"the manifest of the artifact {manifest.digest} names no {WEIGHTS}"
+            )
         mismatches = load_mismatches(manifest.request.toolchain)
         if mismatches:
             raise ContainerFailure(

@@ -42,7 +42,6 @@ def run(job: CompileJob) -> None:
     if job.graph is None:
         write_llama_weights(config, job.context_length, job.source, job.output)
         return
-    torch.set_num_threads(_ASSUMED_THREADS)
     _compile(config, job, job.graph)
 
 
@@ -68,6 +67,7 @@ def _compile(config: LlamaConfig, job: CompileJob, graph: Graph) -> None:
             "aot_inductor.package_constants_in_so": False,
             "cpp.dynamic_threads": True,
             "cpp.march": job.march,
+            "cpp.threads": _ASSUMED_THREADS,
             "cpp.simdlen": VECTOR_BITS[job.march],
         },
     )

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from neuron_runtime.contract.artifact import ArtifactManifest, Graph
+from neuron_runtime.store.files import contained
 
 from .base import Capabilities, DecodeRow, Logits, PrefillRow, Sampling, Step
 from .cpu import WEIGHTS
@@ -64,7 +65,7 @@ class CPUSession:
             raise ValueError(f"{len(rows)} sequences of one prefill step; the graphs take one")
         (row,) = rows
         length = _smallest(self._prefill, len(row.tokens), "tokens of one prefill step")
-        self._check([row.slot], [row.start, row.start + len(row.tokens) - 1])
+        self._check([row.slot], row.tokens, [row.start, row.start + len(row.tokens) - 1])
         positions = list(range(row.start, row.start + len(row.tokens)))
         return self._run(self._prefill[length], [list(row.tokens)], [row.slot], [positions], (1, length))
 
@@ -72,7 +73,7 @@ class CPUSession:
         """Run one token for each of several slots."""
         batch = _smallest(self._decode, len(rows), "sequences of one decode step")
         slots = [row.slot for row in rows]
-        self._check(slots, [row.position for row in rows])
+        self._check(slots, [row.token for row in rows], [row.position for row in rows])
         tokens, positions = [[row.token] for row in rows], [[row.position] for row in rows]
         return self._run(self._decode[batch], tokens, slots, positions, (batch, 1))
 
@@ -106,18 +107,20 @@ class CPUSession:
         logits: Logits = output.numpy()[: len(slots)]
         return Step(tokens=logits.argmax(axis=1), logits=logits)
 
-    def _check(self, slots: Sequence[int], positions: Sequence[int]) -> None:
-        # A graph trusts its indices: one beyond the cache writes to memory that is not its own.
+    def _check(self, slots: Sequence[int], tokens: Sequence[int], positions: Sequence[int]) -> None:
+        # A graph trusts its indices: one beyond the caches or the embedding reaches memory that is not its own.
         if len(set(slots)) != len(slots) or not all(0 <= slot < self.capabilities.slots for slot in slots):
             raise ValueError(f"slots {list(slots)}: they must differ and be below {self.capabilities.slots}")
         if not all(0 <= position < self._context_length for position in positions):
             raise ValueError(f"positions {list(positions)}: they must be below {self._context_length}")
+        if not all(0 <= token < self.capabilities.vocabulary for token in tokens):
+            raise ValueError(f"tokens {list(tokens)}: they must be below {self.capabilities.vocabulary}")
 
     def _load(self, manifest: ArtifactManifest, folder: Path, kind: str) -> dict[int, Any]:
         """Graphs of one kind by their size, ascending."""
         graphs = [graph for graph in manifest.graphs if graph.kind == kind]
         graphs.sort(key=_size)
-        return {_size(graph): self._open(folder / graph.path) for graph in graphs}
+        return {_size(graph): self._open(contained(folder, graph.path)) for graph in graphs}
 
     def _open(self, path: Path) -> Any:
         # Not torch's Python wrapper: that imports the whole compiler, which a server has no use for.

@@ -20,6 +20,10 @@ _FLAGS = {
 ABSENT = "none"
 """The version of what is not installed."""
 
+GRAPHS = "1"
+"""Version of what graphs and their caller agree on: arguments, layout of caches and weights, packaging, how loops are
+split over threads. It rises with each change of these, so that artifacts of before keep digests of their own."""
+
 
 def torch_version() -> str:
     """The installed torch without its build suffix: `+cpu` and `+cu130` generate the same code for a CPU."""
@@ -42,30 +46,28 @@ def compiler_version() -> str:
 
 def compile_mismatches(wanted: Mapping[str, str]) -> list[str]:
     """Entries of a request's toolchain that this container cannot provide, one phrase each."""
-    here = {"torch": torch_version(), "cxx": compiler_version()}
+    here = {"torch": torch_version(), "cxx": compiler_version(), "graphs": GRAPHS}
     found = [f"{name} {here[name]}, not {wanted.get(name)}" for name in here if here[name] != wanted.get(name)]
     if here["cxx"] == ABSENT:
         found.append(f"no C++ compiler that runs as {_compiler()}")
-    march = wanted.get("march")
-    if march not in VECTOR_BITS:
-        found.append(f"no march {march}; {', '.join(VECTOR_BITS)} are known")
+    # torch generates scalar code for vectors that its own machine does not have, and says nothing.
+    found += _cpu_mismatches(wanted.get("march"))
     unknown = sorted(wanted.keys() - here.keys() - {"march"})
     return found + [f"nothing called {name}" for name in unknown]
 
 
 def load_mismatches(built_with: Mapping[str, str]) -> list[str]:
     """Why machine code of that toolchain cannot run here, one phrase each. A compiler is not needed."""
-    found = []
-    if torch_version() != built_with.get("torch"):
-        found.append(f"torch {torch_version()}, not {built_with.get('torch')}")
-    march = built_with.get("march", "")
+    here = {"torch": torch_version(), "graphs": GRAPHS}
+    found = [f"{name} {here[name]}, not {built_with.get(name)}" for name in here if here[name] != built_with.get(name)]
+    return found + _cpu_mismatches(built_with.get("march"))
+
+
+def _cpu_mismatches(march: str | None) -> list[str]:
     if march not in _FLAGS:
-        found.append(f"no march {march!r}; {', '.join(_FLAGS)} are known")
-        return found
+        return [f"no march {march}; {', '.join(_FLAGS)} are known"]
     missing = sorted(_FLAGS[march] - _cpu_flags())
-    if missing:
-        found.append(f"a CPU without {', '.join(missing)}, which {march} needs")
-    return found
+    return [f"a CPU without {', '.join(missing)}, which {march} needs"] if missing else []
 
 
 def _compiler() -> str:
