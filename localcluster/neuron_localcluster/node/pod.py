@@ -15,7 +15,7 @@ from neuron_localcluster.node.config import NodeConfig
 from neuron_localcluster.node.container import Container
 from neuron_localcluster.node.reporting import StatusReporter
 from neuron_localcluster.node.sandbox import HOST_IP, Sandbox, Shared
-from neuron_localcluster.node.state import ContainerState, Manifest, Waiting, after_lost_agent, from_status
+from neuron_localcluster.node.state import ContainerState, Manifest, Running, Waiting, after_lost_agent, from_status
 from neuron_localcluster.node.status import PodState, pod_status
 
 _log = logging.getLogger(__name__)
@@ -40,6 +40,7 @@ class PodWorker:
         self._failure: tuple[str, str] | None = None
         # A pod that somebody has given up, or that an earlier agent has seen end, never runs again.
         self._ended = self._given_up = written.get("phase") in _FINISHED
+        self._disrupted = False
         init_policy = "Never" if self._policy == "Never" else "OnFailure"
         self._inits = self._containers_of("initContainers", "initContainerStatuses", init_policy)
         self._containers = self._containers_of("containers", "containerStatuses", self._policy)
@@ -178,6 +179,7 @@ class PodWorker:
             containers=tuple(container.state for container in self._containers),
             ended=self._ended,
             failure=self._failure,
+            disrupted=self._disrupted,
         )
         previous = (self.manifest.get("status") or {}).get("conditions") or ()
         return pod_status(pod, previous, clock.seconds_text(clock.now()))
@@ -199,6 +201,7 @@ class PodWorker:
             state = from_status(reported[spec["name"]])
         else:
             return ContainerState(spec["name"], spec["image"], Waiting(reason))
+        self._disrupted |= isinstance(state.state, Running) and self._policy == "Never"
         return after_lost_agent(state, clock.seconds_text(clock.now()))
 
     def _set_reason(self, before: str, after: str) -> None:

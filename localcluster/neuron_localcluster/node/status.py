@@ -26,7 +26,7 @@ class PodState:
     """A pod on its node.
 
     `ended` says that nothing of it runs any more nor will; `failure` is (reason, message) when the node itself has
-    failed it, whatever its containers did.
+    failed it, whatever its containers did; `disrupted` says that it ended because its node's agent did.
     """
 
     restart_policy: str
@@ -37,6 +37,7 @@ class PodState:
     containers: tuple[ContainerState, ...]
     ended: bool = False
     failure: tuple[str, str] | None = None
+    disrupted: bool = False
 
 
 def pod_status(pod: PodState, previous: Sequence[Manifest], now: str) -> Manifest:
@@ -49,7 +50,7 @@ def pod_status(pod: PodState, previous: Sequence[Manifest], now: str) -> Manifes
     phase = _phase(dataclasses.replace(pod, init_containers=inits, containers=containers))
     status: Manifest = {
         "phase": phase,
-        "conditions": _with_times(_conditions(inits, containers, phase), previous, now),
+        "conditions": _with_times([*_conditions(inits, containers, phase), *_disruption(pod)], previous, now),
         "hostIP": pod.host_ip,
         "hostIPs": [{"ip": pod.host_ip}],
         "podIP": pod.ip,
@@ -107,6 +108,14 @@ def _conditions(inits: Sequence[ContainerState], containers: Sequence[ContainerS
         _condition("ContainersReady", ready, reason, message),
         _condition("Ready", ready, reason, message),
     ]
+
+
+def _disruption(pod: PodState) -> list[Manifest]:
+    # What a kubelet says of the pods that it ends with itself: a Job may make another one, and count no failure.
+    if not pod.disrupted:
+        return []
+    condition: Manifest = {"type": "DisruptionTarget", "status": "True", "reason": "TerminationByKubelet"}
+    return [{**condition, "message": "the node agent that ran this pod has ended"}]
 
 
 def _condition(type_: str, holds: bool, reason: str, message: str) -> Manifest:

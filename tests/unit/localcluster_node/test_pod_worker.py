@@ -123,6 +123,26 @@ async def test_a_start_that_fails_on_a_full_disk_leaves_the_pod_deletable(
     await delete(worker, task, api)
 
 
+@pytest.mark.parametrize(("policy", "phase", "disrupted"), [("Never", "Failed", True), ("Always", "Running", False)])
+async def test_a_pod_that_ended_with_its_agent_is_told_from_one_that_failed(
+    shared: Shared, api: RecordingAPI, policy: str, phase: str, disrupted: bool
+) -> None:
+    manifest = pod(container(FOREVER), policy=policy)
+    _, task = await run(shared, manifest)
+    before = await api.until("Running")
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    worker, task = await run(shared, {**manifest, "status": before})
+    async with asyncio.timeout(60):
+        while (await api.until(phase)) == before:
+            api.changed.clear()
+            await api.changed.wait()
+    conditions = {c["type"]: (c["status"], c.get("reason")) for c in api.status["conditions"]}
+    assert (conditions.get("DisruptionTarget") == ("True", "TerminationByKubelet")) is disrupted
+    await delete(worker, task, api)
+
+
 async def test_an_unexpected_error_fails_the_pod_and_leaves_no_process(
     shared: Shared, api: RecordingAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
