@@ -56,7 +56,7 @@ class Demo:
         binaries = stages.get_binaries(screen)
         hub_root = stages.get_model(screen)
         self._environment = closing.environment_line(Cluster(settings.CLUSTER).kubeconfig, binaries.clients)
-        cluster = stages.start_cluster(screen, hub_root)
+        cluster = stages.start_cluster(screen, hub_root, compiler)
         tools = Tools(binaries, cluster.kubeconfig, settings.STATE, self._log)
         stages.make_bucket(screen, cluster)
         stages.install_chart(screen, cluster, tools, compiler)

@@ -29,9 +29,12 @@ SERVING_IMAGE = f"neuron-operator.dev/cpu:{VERSION}"
 COMPILE_IMAGE = f"neuron-operator.dev/cpu-compile:{VERSION}"
 
 
-def images(programs: Path) -> dict[str, Image]:
-    """What the cluster takes for the three images: this project's own virtual environment."""
-    image: Image = {"path": str(programs)}
+def images(programs: Path, compiler: str) -> dict[str, Image]:
+    """What the cluster takes for the three images: this project's own virtual environment, and the C++ compiler.
+
+    The compiler by its path: pods get this machine's usual PATH, not that of whoever has started the cluster.
+    """
+    image: Image = {"path": str(programs), "env": {"CXX": compiler}}
     return dict.fromkeys((f"{OPERATOR_IMAGE}:{VERSION}", SERVING_IMAGE, COMPILE_IMAGE), image)
 
 

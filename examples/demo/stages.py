@@ -35,16 +35,24 @@ _DEPLOYMENT = f"deployment/{settings.RELEASE}"
 _IN_OPERATOR_NAMESPACE = f"--namespace={settings.OPERATOR_NAMESPACE}"
 
 
-def check_machine(screen: Screen) -> str:
-    """The compiler that artifacts are made with, for example `g++-12`: its major version is part of their digest."""
+@dataclass(frozen=True)
+class Compiler:
+    """The compiler that artifacts are made with. Its `version`, for example `g++-12`, is part of their digest."""
+
+    program: str
+    version: str
+
+
+def check_machine(screen: Screen) -> Compiler:
+    """The machine's C++ compiler, as whoever runs the demo has it on PATH."""
     screen.begin("This machine")
     program = shutil.which("g++")
     if program is None:
         raise DemoFailed("g++ is not on PATH; models cannot be compiled", remedy="Debian, Ubuntu: apt install g++")
     version = subprocess.run([program, "-dumpversion"], capture_output=True, text=True, check=True).stdout
-    compiler = f"g++-{version.strip().partition('.')[0]}"
+    compiler = Compiler(program, f"g++-{version.strip().partition('.')[0]}")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    screen.end(f"{len(os.sched_getaffinity(0))} CPUs, {memory:.0f} GiB, {compiler}")
+    screen.end(f"{len(os.sched_getaffinity(0))} CPUs, {memory:.0f} GiB, {compiler.version}")
     return compiler
 
 
@@ -70,10 +78,11 @@ def get_model(screen: Screen) -> Path:
     return folder.parents[1]
 
 
-def start_cluster(screen: Screen, hub_root: Path) -> Cluster:
+def start_cluster(screen: Screen, hub_root: Path, compiler: Compiler) -> Cluster:
     """The local cluster, running."""
     screen.begin("Local cluster")
-    cluster = Cluster(settings.CLUSTER, images=settings.images(Path(sys.executable).parent), hub_root=hub_root)
+    images = settings.images(Path(sys.executable).parent, compiler.program)
+    cluster = Cluster(settings.CLUSTER, images=images, hub_root=hub_root)
     try:
         cluster.up(_show(screen, named=True))
     except ClusterError as error:
@@ -93,7 +102,7 @@ def make_bucket(screen: Screen, cluster: Cluster) -> None:
     screen.end(f"s3://{settings.BUCKET} at {cluster.aws_endpoint}")
 
 
-def install_chart(screen: Screen, cluster: Cluster, tools: Tools, compiler: str) -> None:
+def install_chart(screen: Screen, cluster: Cluster, tools: Tools, compiler: Compiler) -> None:
     """The operator's chart, by the real helm."""
     screen.begin("Operator's chart")
     values = settings.chart_values(
@@ -101,7 +110,7 @@ def install_chart(screen: Screen, cluster: Cluster, tools: Tools, compiler: str)
         aws=cluster.aws_endpoint,
         region=aws.REGION,
         torch=importlib.metadata.version("torch").partition("+")[0],
-        cxx=compiler,
+        cxx=compiler.version,
     )
     settings.VALUES.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     _forget_interrupted_installs(tools)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -16,8 +17,9 @@ _FOLDER = Path(tempfile.gettempdir()) / f"neuron-operator-tests-{os.getuid()}"
 
 
 def images() -> dict[str, Image]:
-    """Every image of the project stands for the environment that runs the tests."""
-    environment: Image = {"path": str(Path(sys.executable).parent)}
+    """Every image of the project stands for the environment that runs the tests, with the compiler that they have."""
+    compiler = shutil.which("g++")
+    environment: Image = {"path": str(Path(sys.executable).parent), "env": {"CXX": compiler} if compiler else {}}
     return {f"neuron-operator.dev/{name}:{__version__}": environment for name in ("operator", "cpu", "cpu-compile")}
 
 

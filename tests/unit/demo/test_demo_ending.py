@@ -111,7 +111,7 @@ def test_what_runs_of_a_cluster_that_did_not_start_is_told(
     def fails(*_arguments: Any) -> None:
         raise DemoFailed("kube-apiserver: not ready after 60 s")
 
-    monkeypatch.setattr(stages, "check_machine", lambda _screen: "g++-12")
+    monkeypatch.setattr(stages, "check_machine", lambda _screen: stages.Compiler("/usr/bin/g++", "g++-12"))
     monkeypatch.setattr(stages, "get_binaries", lambda _screen: Binaries(state / "servers", state / "clients"))
     monkeypatch.setattr(stages, "get_model", lambda _screen: state)
     monkeypatch.setattr(stages, "start_cluster", fails)

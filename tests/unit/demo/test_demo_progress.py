@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import io
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from demo import progress, settings
+from demo import progress, settings, stages
+from demo.screen import Screen
 from demo.tools import documents
 from neuron_operator.settings import PlatformSettings
 
@@ -95,6 +99,20 @@ def test_objects_are_cut_out_of_a_watch_as_kubectl_prints_it() -> None:
     lines = "".join(json.dumps(item, indent=4) + "\n" for item in objects if item).splitlines(keepends=True)
 
     assert list(documents(iter(lines))) == objects[:2]
+
+
+def test_pods_compile_with_the_compiler_that_was_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Where no pod would find it by name.
+    program = tmp_path / "g++"
+    program.write_text("#!/bin/sh\necho 99.1.0\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    compiler = stages.check_machine(Screen(io.StringIO(), io.StringIO()))
+    images = settings.images(Path("/environment/bin"), compiler.program)
+
+    assert compiler.version == "g++-99"
+    assert images[settings.COMPILE_IMAGE] == {"path": "/environment/bin", "env": {"CXX": str(program)}}
 
 
 def test_chart_values_are_settings_that_the_operator_takes() -> None:
