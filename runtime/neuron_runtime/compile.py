@@ -59,6 +59,10 @@ class Compilation:
         request = self._spec.request
         if self._store.read_artifact_manifest(request.digest) is not None:
             _log.info("artifact %s is committed already", short(request.digest))
+            if not self._source_is_stored():
+                # Whoever serves the artifact reads its source as well.
+                with self._stage(Stage.FETCHING):
+                    self._fetch()
             return request.digest
         with self._stage(Stage.FETCHING):
             commit = self._fetch()
@@ -76,13 +80,27 @@ class Compilation:
             self._commit(commit, compiled)
         return request.digest
 
+    def _source_is_stored(self) -> bool:
+        try:
+            return self._store.read_source_manifest(self._spec.request.source_digest) is not None
+        except ContainerFailure as failure:
+            if failure.code is FailureCode.SOURCE_DAMAGED:
+                return False
+            raise
+
     def _fetch(self) -> str:
         """Bring the source into its folder, and into the store for whoever serves it; its commit."""
         digest, report = self._spec.request.source_digest, self._report(Stage.FETCHING)
-        if self._store.read_source_manifest(digest) is not None:
+        try:
             return self._store.fetch_source(digest, self._source, report).commit
+        except ContainerFailure as failure:
+            if failure.code not in (FailureCode.SOURCE_MISSING, FailureCode.SOURCE_DAMAGED):
+                raise
+            _log.info("%s; the source is fetched from its origin", failure.message)
+            damaged = failure.code is FailureCode.SOURCE_DAMAGED
         manifest = fetch(self._spec.origin, digest, self._source, report)
-        self._store.put_source(manifest, self._source, self._report(Stage.FETCHING, "storing the source"))
+        put = self._store.replace_source if damaged else self._store.put_source
+        put(manifest, self._source, self._report(Stage.FETCHING, "storing the source"))
         return manifest.commit
 
     def _commit(self, commit: str, compiled: Compiled) -> None:

@@ -17,7 +17,7 @@ from neuron_operator.aws.artifacts import (
 )
 from neuron_operator.errors import OperatorError
 from neuron_runtime.contract.artifact import ArtifactManifest
-from neuron_runtime.contract.digests import digest_of
+from neuron_runtime.contract.digests import digest_of, hex_part
 from neuron_runtime.contract.store import StoreLocation
 from support.models import model, record
 from support.object_store import CREDENTIALS, free_port
@@ -37,12 +37,13 @@ MANIFEST = ArtifactManifest(
 
 
 class S3:
-    """Answers every request alike."""
+    """Answers every request alike, but for keys that are missing."""
 
     def __init__(self) -> None:
         self.status = 200
         self.body = MANIFEST.to_json()
         self.asked: list[str] = []
+        self.missing: set[str] = set()
 
     def refuse(self, status: int, code: str) -> None:
         self.status = status
@@ -50,6 +51,8 @@ class S3:
 
     async def answer(self, request: web.Request) -> web.Response:
         self.asked.append(request.path)
+        if request.path in self.missing:
+            self.refuse(404, "NoSuchKey")
         return web.Response(status=self.status, body=self.body.encode(), content_type="application/xml")
 
 
@@ -71,9 +74,18 @@ async def artifacts(s3: S3) -> AsyncIterator[S3Artifacts]:
     artifacts.close()
 
 
-async def test_the_manifest_is_one_small_read_of_its_key(s3: S3, artifacts: S3Artifacts) -> None:
+ARTIFACT_KEY = f"/artifacts/team/ns/ml/artifacts/{hex_part(REQUEST.digest)}/manifest.json"
+SOURCE_KEY = f"/artifacts/team/ns/ml/sources/{hex_part(REQUEST.source_digest)}/manifest.json"
+
+
+async def test_a_look_up_is_two_small_reads(s3: S3, artifacts: S3Artifacts) -> None:
     assert await artifacts.find(STORE, REQUEST.digest) == MANIFEST
-    assert s3.asked == [f"/artifacts/team/ns/ml/artifacts/{REQUEST.digest.removeprefix('sha256:')}/manifest.json"]
+    assert s3.asked == [ARTIFACT_KEY, SOURCE_KEY]
+
+
+async def test_an_artifact_whose_source_is_gone_is_not_there(s3: S3, artifacts: S3Artifacts) -> None:
+    s3.missing.add(SOURCE_KEY)
+    assert await artifacts.find(STORE, REQUEST.digest) is None
 
 
 async def test_a_key_that_is_not_there_is_no_error(s3: S3, artifacts: S3Artifacts) -> None:

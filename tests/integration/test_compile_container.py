@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +15,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import boto3
 import httpx
 import psutil
 import pytest
 
+from neuron_localcluster.standins.repository import Repositories
 from neuron_localcluster.standins.tiny_llama import tiny_llama
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import Digest, digest_of
@@ -27,12 +31,16 @@ from neuron_runtime.contract.outcome import ExitCode, FailureCode, TerminationMe
 from neuron_runtime.contract.progress import Progress, Stage
 from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target
 from neuron_runtime.contract.source import SourceManifest
-from neuron_runtime.contract.store import StoreLocation
+from neuron_runtime.contract.store import MANIFEST, StoreLocation
 from neuron_runtime.engines.cpu import CPUEngine
 from neuron_runtime.store import Store, describe_files, open_store
+from support.hub_process import digest_of_repository, hub_process
 from support.object_store import CREDENTIALS, free_port, object_store
 from support.scripted_compiler import ENDING, GRAPH
 from support.waiting import wait_for
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
 
 _TESTS = Path(__file__).parents[1]
 _SCRIPTED = """
@@ -94,10 +102,13 @@ class _Platform:
         self.folder = folder
         self.store = store
         self.location = location
+        self.commit = "c" * 40
         self.source = folder / "snapshot"
         self.source.mkdir()
         tiny_llama(self.source)
-        self.snapshot = SourceManifest(digest=_SOURCE, repo="a/b", commit="c" * 40, files=describe_files(self.source))
+        self.snapshot = SourceManifest(
+            digest=_SOURCE, repo="a/b", commit=self.commit, files=describe_files(self.source)
+        )
         assert store.put_source(self.snapshot, self.source, _no_report)
 
     def request(self, **changes: object) -> CompileRequest:
@@ -114,8 +125,19 @@ class _Platform:
         return CompileRequest.model_validate({**fields, **changes})
 
     def spec(self, request: CompileRequest) -> str:
-        origin = HuggingFaceOrigin(repo="a/b", commit="c" * 40)
+        origin = HuggingFaceOrigin(repo="a/b", commit=self.commit)
         return CompileSpec(request=request, origin=origin, store=self.location, threads=1, workers=2).to_json()
+
+    @contextmanager
+    def origin(self) -> Iterator[tuple[str, Digest]]:
+        """A hub that has the source; its endpoint and the source's digest."""
+        root = self.folder / "hub"
+        shutil.copytree(self.source, root / "a" / "b")
+        repository = Repositories(root).find("a", "b")
+        assert repository is not None
+        self.commit = repository.commit
+        with hub_process(root) as endpoint:
+            yield endpoint, digest_of_repository(repository)
 
     def put_artifact_of_another(self, request: CompileRequest) -> ArtifactManifest:
         """What another cluster's Job for the same request commits."""
@@ -175,6 +197,13 @@ def platform(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     store.close()
 
 
+@pytest.fixture
+def s3(platform: _Platform) -> Iterator[S3Client]:
+    client = boto3.client("s3")
+    yield client
+    client.close()
+
+
 def _succeeded(digest: Digest) -> tuple[int, TerminationMessage]:
     return ExitCode.OK, TerminationMessage(artifact_digest=digest)
 
@@ -204,6 +233,44 @@ def test_an_artifact_that_is_committed_already_is_not_compiled_again(platform: _
         assert container.end() == _succeeded(request.digest)
     assert platform.store.read_artifact_manifest(request.digest) == theirs
     assert not (platform.folder / "work" / "source").exists()
+
+
+@pytest.mark.parametrize(
+    ("harm", "committed"),
+    [
+        ("no manifest", True),
+        ("other manifest", True),
+        ("other manifest", False),
+        ("no file", False),
+        ("other bytes", False),
+    ],
+)
+def test_a_source_that_is_missing_or_damaged_in_the_store_comes_from_its_origin(
+    platform: _Platform, s3: S3Client, harm: str, committed: bool
+) -> None:
+    with platform.origin() as (endpoint, digest):
+        request = platform.request(source_digest=digest)
+        snapshot = platform.snapshot.model_copy(update={"digest": digest})
+        platform.store.put_source(snapshot, platform.source, _no_report)
+        prefix = platform.location.source_prefix(digest)
+        file = next(file for file in snapshot.files if file.path == "config.json")
+        if harm == "no manifest":
+            s3.delete_object(Bucket="artifacts", Key=prefix + MANIFEST)
+        elif harm == "no file":
+            s3.delete_object(Bucket="artifacts", Key=platform.location.file_key(prefix, file))
+        elif harm == "other bytes":
+            s3.put_object(Bucket="artifacts", Key=platform.location.file_key(prefix, file), Body=b"#" * file.size)
+        else:
+            s3.put_object(Bucket="artifacts", Key=prefix + MANIFEST, Body=b"{")
+        if committed:
+            platform.put_artifact_of_another(request)
+        with platform.container(platform.spec(request), variables={"HF_ENDPOINT": endpoint}) as container:
+            container.end_compilation("done")
+            assert container.end() == _succeeded(request.digest)
+    assert platform.store.read_artifact_manifest(request.digest) is not None
+    fetched = platform.folder / "fetched"
+    platform.store.fetch_source(digest, fetched, _no_report)
+    assert describe_files(fetched) == snapshot.files
 
 
 def test_an_artifact_that_another_commits_meanwhile_counts(platform: _Platform) -> None:

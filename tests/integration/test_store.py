@@ -153,6 +153,26 @@ def test_missing_manifest(store: Store, location: StoreLocation, tmp_path: Path)
     assert location.uri(location.artifact_prefix(digest) + MANIFEST) in message
 
 
+def test_a_source_that_is_missing_or_damaged_is_not_blamed_on_the_artifact(
+    store: Store, s3: S3Client, location: StoreLocation, tmp_path: Path
+) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "config.json").write_text("{}")
+    files = describe_files(tmp_path / "made")
+    manifest = SourceManifest(digest=digest_of("source"), repo="a/b", commit="c", files=files)
+    with pytest.raises(ContainerFailure, match="source snapshot") as caught:
+        store.fetch_source(manifest.digest, tmp_path / "got", _quiet)
+    assert caught.value.code is FailureCode.SOURCE_MISSING
+    store.put_source(manifest, tmp_path / "made", _quiet)
+    key = location.file_key(location.source_prefix(manifest.digest), files[0])
+    s3.put_object(Bucket=location.bucket, Key=key, Body=b"[]")
+    with pytest.raises(ContainerFailure, match=r"config\.json") as caught:
+        store.fetch_source(manifest.digest, tmp_path / "got", _quiet)
+    assert caught.value.code is FailureCode.SOURCE_DAMAGED
+    store.replace_source(manifest, tmp_path / "made", _quiet)
+    assert store.fetch_source(manifest.digest, tmp_path / "got", _quiet) == manifest
+
+
 @pytest.mark.parametrize(
     ("content", "finding"),
     [(b"weightS", "SHA-256"), (b"weigh", "bytes"), (b"", "shorter than 7 bytes"), (None, "does not exist")],

@@ -8,7 +8,7 @@ from neuron_operator.model.revision import namespace_domain
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import Digest
 from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target
-from neuron_runtime.contract.source import StoredFile
+from neuron_runtime.contract.source import SourceManifest, StoredFile
 from neuron_runtime.contract.store import MANIFEST, StoreLocation
 from support.models import SETTINGS
 
@@ -33,9 +33,12 @@ class ArtifactStore:
         )
         location = StoreLocation(bucket=BUCKET, domain=namespace_domain(namespace))
         self.key = location.artifact_prefix(self.request.digest) + MANIFEST
+        self._source_key = location.source_prefix(source) + MANIFEST
 
     def put(self) -> None:
-        """Commit the artifact that the smallest model asks for."""
+        """Commit the artifact that the smallest model asks for, and its source."""
+        source = SourceManifest(digest=self.request.source_digest, repo="a/b", commit="c" * 40, files=())
+        self._s3.put_object(Bucket=BUCKET, Key=self._source_key, Body=source.to_json().encode())
         manifest = ArtifactManifest(
             digest=self.request.digest,
             request=self.request,
@@ -55,3 +58,7 @@ class ArtifactStore:
     def delete(self) -> None:
         """Take the artifact away."""
         self._s3.delete_object(Bucket=BUCKET, Key=self.key)
+
+    def delete_source(self) -> None:
+        """Take the source away that the artifact was made from."""
+        self._s3.delete_object(Bucket=BUCKET, Key=self._source_key)

@@ -1,4 +1,4 @@
-"""Looks compiled artifacts up in S3: one small GET of the manifest that commits them.
+"""Looks compiled artifacts up in S3: small GETs of the manifests that commit an artifact and its source.
 
 boto3 is synchronous, so calls run in a small thread pool of their own: a slow bucket must not use up the threads that
 others need.
@@ -59,16 +59,23 @@ class S3Artifacts:
         self._clients: dict[str | None, S3Client] = {}
 
     async def find(self, store: StoreLocation, digest: Digest) -> ArtifactManifest | None:
-        """Manifest of an artifact; None when it is not there.
+        """Manifest of an artifact; None when it, or the source that servers read beside it, is not there.
 
         Raises StoreAccessDenied, BucketNotFound, ManifestUnreadable or StoreUnreachable.
         """
         client = self._client(store.region)
         loop = asyncio.get_running_loop()
-        body = await loop.run_in_executor(self._executor, _read_manifest, client, store, digest)
+
+        async def read(prefix: str) -> bytes | None:
+            return await loop.run_in_executor(self._executor, _read, client, store.bucket, prefix + MANIFEST)
+
+        body = await read(store.artifact_prefix(digest))
         if body is None:
             return None
-        return _parse(body, store, digest)
+        manifest = _parse(body, store, digest)
+        # Without its source, whose absence only a compile Job can mend, an artifact cannot be served.
+        source = await read(store.source_prefix(manifest.request.source_digest))
+        return manifest if source is not None else None
 
     def close(self) -> None:
         """Stop the threads; calls in flight run to their timeout."""
@@ -93,21 +100,20 @@ def _parse(body: bytes, store: StoreLocation, digest: Digest) -> ArtifactManifes
     return manifest
 
 
-def _read_manifest(client: "S3Client", store: StoreLocation, digest: Digest) -> bytes | None:
-    key = store.artifact_prefix(digest) + MANIFEST
+def _read(client: "S3Client", bucket: str, key: str) -> bytes | None:
     try:
-        return client.get_object(Bucket=store.bucket, Key=key)["Body"].read(_MANIFEST_LIMIT + 1)
+        return client.get_object(Bucket=bucket, Key=key)["Body"].read(_MANIFEST_LIMIT + 1)
     except ClientError as error:
         code = error.response.get("Error", {}).get("Code", "")
         if code in ("NoSuchKey", "404"):
             return None
         if code == "NoSuchBucket":
-            raise BucketNotFound(f"bucket {store.bucket} does not exist") from error
+            raise BucketNotFound(f"bucket {bucket} does not exist") from error
         if code in ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
             raise StoreAccessDenied(
-                f"the operator may not read s3://{store.bucket}/{key} ({code}); S3 also answers so for a key that is "
+                f"the operator may not read s3://{bucket}/{key} ({code}); S3 also answers so for a key that is "
                 "missing when s3:ListBucket is not granted"
             ) from error
-        raise StoreUnreachable(f"S3 answered {code} for s3://{store.bucket}/{key}") from error
+        raise StoreUnreachable(f"S3 answered {code} for s3://{bucket}/{key}") from error
     except BotoCoreError as error:
-        raise StoreUnreachable(f"s3://{store.bucket} cannot be read: {error}") from error
+        raise StoreUnreachable(f"s3://{bucket} cannot be read: {error}") from error

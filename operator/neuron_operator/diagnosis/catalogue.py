@@ -28,6 +28,7 @@ class Entry:
 
 
 TIMED_OUT = "TimedOut"
+POD_NEVER_RAN = "PodNeverRan"
 POD_LOST = "PodLost"
 OUT_OF_MEMORY = FailureCode.OUT_OF_MEMORY.value
 UNKNOWN = "Unknown"
@@ -44,6 +45,13 @@ CATALOGUE: dict[str, Entry] = {
     ),
     FailureCode.SOURCE_UNREACHABLE.value: Entry(
         "Check that compile pods reach the model hub (HF_ENDPOINT, proxy, network policy)", RetryClass.TRANSIENT
+    ),
+    FailureCode.SOURCE_MISSING.value: Entry(
+        "Check that nothing deletes objects below artifactStore.s3.prefix; the source is fetched again",
+        RetryClass.BUG,
+    ),
+    FailureCode.SOURCE_DAMAGED.value: Entry(
+        "Delete the source snapshot from the store; it is then fetched again", RetryClass.SPEC
     ),
     FailureCode.STORE_ACCESS_DENIED.value: Entry(
         "Grant the service account s3:GetObject, s3:PutObject and s3:ListBucket on artifactStore.s3.bucket",
@@ -80,6 +88,9 @@ CATALOGUE: dict[str, Entry] = {
     ),
     FailureCode.INTERNAL.value: Entry("Report it with the log of the pod", RetryClass.BUG),
     TIMED_OUT: Entry("Raise compile.timeout, or give more CPU in compile.resources", RetryClass.SPEC),
+    POD_NEVER_RAN: Entry(
+        "Mend what kept the pod from running: its image, quota, ServiceAccount, or room on the nodes", RetryClass.OWN
+    ),
     POD_LOST: Entry("Nothing: the compile is started again", RetryClass.TRANSIENT),
     UNKNOWN: Entry("Read the log of the pod", RetryClass.BUG),
 }

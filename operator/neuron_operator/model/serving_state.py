@@ -9,6 +9,7 @@ from neuron_operator.diagnosis.catalogue import RetryClass
 from neuron_operator.diagnosis.containers import Diagnosis, diagnose_termination
 from neuron_runtime.contract.outcome import FailureCode
 
+_MISSING = frozenset({FailureCode.ARTIFACT_MISSING.value, FailureCode.SOURCE_MISSING.value})
 _IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _HOPEFUL_RESTARTS = 3
 _IMAGE_REMEDY = "Make the platform settings cpu.compileImage and cpu.servingImage name images that nodes can pull"
@@ -62,7 +63,7 @@ def trouble_of(deployment: Manifest, pods: list[Manifest]) -> Trouble | None:
 
 
 def missing_artifact_report(pods: list[Manifest]) -> str | None:
-    """Names the latest report of a pod that the artifact is not in the store; None when there is none.
+    """Names the latest report of a pod that the artifact or its source is not in the store; None when there is none.
 
     The same report always has the same name, so that one report leads to one look into the store.
     """
@@ -72,7 +73,7 @@ def missing_artifact_report(pods: list[Manifest]) -> str | None:
         if status is None or status.get("ready"):
             continue
         diagnosis = _last_diagnosis(status)
-        if diagnosis is not None and diagnosis.code == FailureCode.ARTIFACT_MISSING.value:
+        if diagnosis is not None and diagnosis.code in _MISSING:
             # Not the count of restarts: it rises while the same report moves from `state` to `lastState`.
             reports.append(f"{diagnosis.time or ''}/{uid_of(pod)}")
     return max(reports, default=None)
@@ -129,6 +130,8 @@ _REASONS = {
     FailureCode.ARTIFACT_DAMAGED.value: Reason.ARTIFACT_DAMAGED,
     FailureCode.ARTIFACT_MISSING.value: Reason.ARTIFACT_MISSING,
     FailureCode.ARTIFACT_INCOMPATIBLE.value: Reason.ARTIFACT_INCOMPATIBLE,
+    FailureCode.SOURCE_DAMAGED.value: Reason.SOURCE_DAMAGED,
+    FailureCode.SOURCE_MISSING.value: Reason.SOURCE_MISSING,
     FailureCode.STORE_ACCESS_DENIED.value: Reason.STORE_ACCESS_DENIED,
     FailureCode.STORE_BUCKET_NOT_FOUND.value: Reason.STORE_BUCKET_NOT_FOUND,
     FailureCode.STORE_UNREACHABLE.value: Reason.STORE_UNREACHABLE,

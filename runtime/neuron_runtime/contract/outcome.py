@@ -22,6 +22,10 @@ class FailureCode(str, Enum):
     SOURCE_CHANGED = "SourceChanged"
     """The files at the pinned commit do not have the digest that was asked for."""
     SOURCE_UNREACHABLE = "SourceUnreachable"
+    SOURCE_MISSING = "SourceMissing"
+    """The store holds no snapshot of the source."""
+    SOURCE_DAMAGED = "SourceDamaged"
+    """The store's snapshot of the source is not what its manifest says."""
     STORE_ACCESS_DENIED = "StoreAccessDenied"
     STORE_BUCKET_NOT_FOUND = "StoreBucketNotFound"
     STORE_UNREACHABLE = "StoreUnreachable"
@@ -49,6 +53,8 @@ class ExitCode(IntEnum):
     ARTIFACT_MISSING = 70
     ARTIFACT_DAMAGED = 71
     ARTIFACT_INCOMPATIBLE = 72
+    SOURCE_MISSING = 73
+    SOURCE_DAMAGED = 74
 
 
 _EXIT_CODES = {
@@ -56,6 +62,8 @@ _EXIT_CODES = {
     FailureCode.ARTIFACT_MISSING: ExitCode.ARTIFACT_MISSING,
     FailureCode.ARTIFACT_DAMAGED: ExitCode.ARTIFACT_DAMAGED,
     FailureCode.ARTIFACT_INCOMPATIBLE: ExitCode.ARTIFACT_INCOMPATIBLE,
+    FailureCode.SOURCE_MISSING: ExitCode.SOURCE_MISSING,
+    FailureCode.SOURCE_DAMAGED: ExitCode.SOURCE_DAMAGED,
 }
 
 

@@ -39,6 +39,8 @@ class Download:
     key: str
     file: StoredFile
     target: Path
+    damaged: FailureCode
+    """Code of the failure when it is not what its manifest says."""
 
     @property
     def partial(self) -> Path:
@@ -49,7 +51,7 @@ class Download:
 def download(client: "S3Client", bucket: str, wanted: Sequence[Download], count: ByteCount) -> None:
     """Download and verify. A file appears under its name only once its size and hash are right.
 
-    Raises ContainerFailure: ARTIFACT_DAMAGED for a file that is absent or not what its manifest says, or the store's.
+    Raises ContainerFailure: `damaged` for a file that is absent or not what its manifest says, or the store's codes.
     """
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3")
     try:
@@ -140,6 +142,4 @@ def _refused(error: ClientError, bucket: str, item: Download) -> ContainerFailur
 
 
 def _damaged(item: Download, finding: str, bucket: str) -> ContainerFailure:
-    return ContainerFailure(
-        FailureCode.ARTIFACT_DAMAGED, f"file {item.file.path} (s3://{bucket}/{item.key}) is damaged: {finding}"
-    )
+    return ContainerFailure(item.damaged, f"file {item.file.path} (s3://{bucket}/{item.key}) is damaged: {finding}")

@@ -34,15 +34,15 @@ class ByteCount:
             self._report(self._done, self._total)
 
 
-def contained(folder: Path, path: str) -> Path:
-    """Where a manifest's path lies below `folder`. Raises ContainerFailure(ARTIFACT_DAMAGED) for one that leaves it.
+def contained(folder: Path, path: str, damaged: FailureCode = FailureCode.ARTIFACT_DAMAGED) -> Path:
+    """Where a manifest's path lies below `folder`. Raises ContainerFailure(`damaged`) for one that leaves it.
 
     A manifest is data that somebody with access to the bucket wrote: it must not choose what we overwrite.
     """
     pure = PurePosixPath(path)
     if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\\" in path or "\0" in path:
         raise ContainerFailure(
-            FailureCode.ARTIFACT_DAMAGED,
+            damaged,
             f"the manifest names the file {path!r}, which is not a relative path below its folder",
         )
     return folder.joinpath(*pure.parts)

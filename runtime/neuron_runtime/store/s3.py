@@ -6,8 +6,9 @@ Endpoint and credentials come from the environment as boto3 takes them (`AWS_END
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 import boto3
 from boto3.s3.transfer import TransferConfig
@@ -63,6 +64,57 @@ def everything(_path: str) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class _Place(Generic[M]):
+    """Where an artifact or a source snapshot lies, and what it is called when it is not there or not right."""
+
+    what: str
+    digest: Digest
+    location: StoreLocation
+    prefix: str
+    kind: type[M]
+    missing_code: FailureCode
+    damaged_code: FailureCode
+
+    @property
+    def key(self) -> str:
+        """Key of the manifest."""
+        return self.prefix + MANIFEST
+
+    @property
+    def uri(self) -> str:
+        """Where the manifest lies, for people."""
+        return self.location.uri(self.key)
+
+    def missing(self) -> ContainerFailure:
+        return ContainerFailure(
+            self.missing_code, f"{self.what} {self.digest} is not committed: there is no {self.uri}"
+        )
+
+    def damaged(self, finding: str) -> ContainerFailure:
+        return ContainerFailure(self.damaged_code, f"{self.uri} is damaged: {finding}")
+
+    def parse(self, body: bytes) -> M:
+        """The manifest in `body`. Raises ContainerFailure."""
+        try:
+            return self.kind.model_validate_json(body)
+        except ValidationError as error:
+            raise self._unreadable(body, error) from error
+
+    def _unreadable(self, body: bytes, error: ValidationError) -> ContainerFailure:
+        try:
+            version = json.loads(body).get("contractVersion")
+        except (ValueError, AttributeError):
+            return self.damaged("it is not a JSON object")
+        if version not in (None, 1):
+            return ContainerFailure(
+                FailureCode.ARTIFACT_INCOMPATIBLE,
+                f"{self.uri} has contract version {version}; this image reads version 1",
+            )
+        first = error.errors()[0]
+        return self.damaged(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+
+
 class Store:
     """Artifacts and source snapshots of one sharing domain. Every method raises ContainerFailure."""
 
@@ -72,25 +124,36 @@ class Store:
 
     def read_artifact_manifest(self, digest: Digest) -> ArtifactManifest | None:
         """Manifest of an artifact; None while it is not committed."""
-        manifest = self._read(self._location.artifact_prefix(digest), ArtifactManifest)
+        place = self._artifact(digest)
+        manifest = self._read(place)
         if manifest is not None and not manifest.digest == manifest.request.digest == digest:
-            raise self._damaged(self._location.artifact_prefix(digest), f"it describes {manifest.digest}")
+            raise place.damaged(f"it describes {manifest.digest}")
         return manifest
 
     def read_source_manifest(self, digest: Digest) -> SourceManifest | None:
         """Manifest of a source snapshot; None while it is not committed."""
-        manifest = self._read(self._location.source_prefix(digest), SourceManifest)
+        place = self._source(digest)
+        manifest = self._read(place)
         if manifest is not None and manifest.digest != digest:
-            raise self._damaged(self._location.source_prefix(digest), f"it describes {manifest.digest}")
+            raise place.damaged(f"it describes {manifest.digest}")
         return manifest
 
     def put_artifact(self, manifest: ArtifactManifest, folder: Path, report: Report) -> bool:
         """Upload `folder`'s files and commit them. False when somebody else had committed: theirs counts then."""
-        return self._put(self._location.artifact_prefix(manifest.digest), manifest, folder, report)
+        return self._put(self._artifact(manifest.digest), manifest, folder, report)
 
     def put_source(self, manifest: SourceManifest, folder: Path, report: Report) -> bool:
         """Upload a source snapshot and commit it. False when somebody else had committed: theirs counts then."""
-        return self._put(self._location.source_prefix(manifest.digest), manifest, folder, report)
+        return self._put(self._source(manifest.digest), manifest, folder, report)
+
+    def replace_source(self, manifest: SourceManifest, folder: Path, report: Report) -> None:
+        """Upload a source snapshot over one that is committed, but damaged."""
+        place = self._source(manifest.digest)
+        self._upload_all(place, manifest, folder, report)
+        try:
+            self._client.put_object(Bucket=self._location.bucket, Key=place.key, **_document(manifest))
+        except (ClientError, BotoCoreError) as error:
+            raise store_failure(error, "put", self._location.bucket, place.key) from error
 
     def fetch_artifact(
         self, digest: Digest, folder: Path, report: Report, wanted: Callable[[str], bool] = everything
@@ -98,8 +161,8 @@ class Store:
         """Bring an artifact's files into `folder`, each verified; only paths that are `wanted`."""
         manifest = self.read_artifact_manifest(digest)
         if manifest is None:
-            raise self._missing("artifact", digest, self._location.artifact_prefix(digest))
-        self._fetch(self._location.artifact_prefix(digest), manifest.files, folder, report, wanted)
+            raise self._artifact(digest).missing()
+        self._fetch(self._artifact(digest), manifest.files, folder, report, wanted)
         return manifest
 
     def fetch_source(
@@ -108,36 +171,61 @@ class Store:
         """Bring a source snapshot's files into `folder`, each verified; only paths that are `wanted`."""
         manifest = self.read_source_manifest(digest)
         if manifest is None:
-            raise self._missing("source snapshot", digest, self._location.source_prefix(digest))
-        self._fetch(self._location.source_prefix(digest), manifest.files, folder, report, wanted)
+            raise self._source(digest).missing()
+        self._fetch(self._source(digest), manifest.files, folder, report, wanted)
         return manifest
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _read(self, prefix: str, kind: type[M]) -> M | None:
-        key = prefix + MANIFEST
+    def _artifact(self, digest: Digest) -> _Place[ArtifactManifest]:
+        return _Place(
+            "artifact",
+            digest,
+            self._location,
+            self._location.artifact_prefix(digest),
+            ArtifactManifest,
+            FailureCode.ARTIFACT_MISSING,
+            FailureCode.ARTIFACT_DAMAGED,
+        )
+
+    def _source(self, digest: Digest) -> _Place[SourceManifest]:
+        return _Place(
+            "source snapshot",
+            digest,
+            self._location,
+            self._location.source_prefix(digest),
+            SourceManifest,
+            FailureCode.SOURCE_MISSING,
+            FailureCode.SOURCE_DAMAGED,
+        )
+
+    def _read(self, place: _Place[M]) -> M | None:
         try:
-            body = self._client.get_object(Bucket=self._location.bucket, Key=key)["Body"].read()
+            body = self._client.get_object(Bucket=self._location.bucket, Key=place.key)["Body"].read()
         except (ClientError, BotoCoreError) as error:
             if is_absent(error):
                 return None
-            raise store_failure(error, "get", self._location.bucket, key) from error
-        try:
-            return kind.model_validate_json(body)
-        except ValidationError as error:
-            raise self._unreadable(prefix, body, error) from error
+            raise store_failure(error, "get", self._location.bucket, place.key) from error
+        return place.parse(body)
 
-    def _put(self, prefix: str, manifest: M, folder: Path, report: Report) -> bool:
-        if self._read(prefix, type(manifest)) is not None:
+    def _put(self, place: _Place[M], manifest: M, folder: Path, report: Report) -> bool:
+        if self._read(place) is not None:
             return False
+        self._upload_all(place, manifest, folder, report)
+        return self._commit(place, manifest)
+
+    def _upload_all(self, place: _Place[M], manifest: M, folder: Path, report: Report) -> None:
         count = ByteCount(sum(file.size for file in manifest.files), report)
-        with ThreadPoolExecutor(_UPLOADS, thread_name_prefix="s3") as pool:
-            uploads = [pool.submit(self._upload, prefix, file, folder, count) for file in manifest.files]
+        pool = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="s3")
+        try:
+            uploads = [pool.submit(self._upload, place.prefix, file, folder, count) for file in manifest.files]
             for upload in uploads:
                 upload.result()
-        return self._commit(prefix, manifest)
+        finally:
+            # Not waiting: after a failure or SIGTERM, gigabytes that are under way are no reason to stay.
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _upload(self, prefix: str, file: StoredFile, folder: Path, count: ByteCount) -> None:
         key = self._location.file_key(prefix, file)
@@ -147,36 +235,43 @@ class Store:
         except Exception as error:  # s3transfer wraps what botocore raises, in classes of its own
             raise store_failure(_cause(error), "put", self._location.bucket, key) from error
 
-    def _commit(self, prefix: str, manifest: M) -> bool:
+    def _commit(self, place: _Place[M], manifest: M) -> bool:
         for _ in range(_COMMIT_ATTEMPTS):
             try:
-                self._put_manifest(prefix + MANIFEST, manifest.to_json().encode())
+                self._client.put_object(
+                    Bucket=self._location.bucket, Key=place.key, IfNoneMatch="*", **_document(manifest)
+                )
             except ClientError as error:
                 if error_code(error) not in _LOST:
-                    raise store_failure(error, "put", self._location.bucket, prefix + MANIFEST) from error
+                    raise store_failure(error, "put", self._location.bucket, place.key) from error
             except BotoCoreError as error:
-                raise store_failure(error, "put", self._location.bucket, prefix + MANIFEST) from error
+                raise store_failure(error, "put", self._location.bucket, place.key) from error
             else:
                 return True
             # Refused, and there: it may be our own, when the first answer was lost and botocore sent it again.
             # Refused, and not there: another conditional put was in flight (409) and failed.
-            committed = self._read(prefix, type(manifest))
+            committed = self._read(place)
             if committed is not None:
                 return committed == manifest
         raise ContainerFailure(
-            FailureCode.STORE_UNREACHABLE, f"S3 refused {_COMMIT_ATTEMPTS} times to commit {self._uri(prefix)}"
-        )
-
-    def _put_manifest(self, key: str, body: bytes) -> None:
-        self._client.put_object(
-            Bucket=self._location.bucket, Key=key, Body=body, ContentType="application/json", IfNoneMatch="*"
+            FailureCode.STORE_UNREACHABLE, f"S3 refused {_COMMIT_ATTEMPTS} times to commit {place.uri}"
         )
 
     def _fetch(
-        self, prefix: str, files: tuple[StoredFile, ...], folder: Path, report: Report, wanted: Callable[[str], bool]
+        self,
+        place: _Place[M],
+        files: tuple[StoredFile, ...],
+        folder: Path,
+        report: Report,
+        wanted: Callable[[str], bool],
     ) -> None:
         chosen = [
-            Download(self._location.file_key(prefix, file), file, contained(folder, file.path))
+            Download(
+                self._location.file_key(place.prefix, file),
+                file,
+                contained(folder, file.path, place.damaged_code),
+                place.damaged_code,
+            )
             for file in files
             if wanted(file.path)
         ]
@@ -185,29 +280,15 @@ class Store:
         count.add(sum(item.file.size for item in chosen) - sum(item.file.size for item in missing))
         download(self._client, self._location.bucket, missing, count)
 
-    def _missing(self, what: str, digest: Digest, prefix: str) -> ContainerFailure:
-        return ContainerFailure(
-            FailureCode.ARTIFACT_MISSING, f"{what} {digest} is not committed: there is no {self._uri(prefix)}"
-        )
 
-    def _damaged(self, prefix: str, finding: str) -> ContainerFailure:
-        return ContainerFailure(FailureCode.ARTIFACT_DAMAGED, f"{self._uri(prefix)} is damaged: {finding}")
+class _Document(TypedDict):
+    Body: bytes
+    ContentType: str
 
-    def _unreadable(self, prefix: str, body: bytes, error: ValidationError) -> ContainerFailure:
-        try:
-            version = json.loads(body).get("contractVersion")
-        except (ValueError, AttributeError):
-            return self._damaged(prefix, "it is not a JSON object")
-        if version not in (None, 1):
-            return ContainerFailure(
-                FailureCode.ARTIFACT_INCOMPATIBLE,
-                f"{self._uri(prefix)} has contract version {version}; this image reads version 1",
-            )
-        first = error.errors()[0]
-        return self._damaged(prefix, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
-    def _uri(self, prefix: str) -> str:
-        return self._location.uri(prefix + MANIFEST)
+def _document(manifest: ArtifactManifest | SourceManifest) -> _Document:
+    """A manifest as arguments of `put_object`."""
+    return {"Body": manifest.to_json().encode(), "ContentType": "application/json"}
 
 
 def _cause(error: Exception) -> Exception:

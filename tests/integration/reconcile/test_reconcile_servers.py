@@ -65,6 +65,30 @@ async def test_an_artifact_that_is_gone_is_compiled_again(world: World, store: A
     assert (await world.settle())["phase"] == "Ready"
 
 
+async def test_a_source_that_is_gone_is_put_back_by_a_job(world: World, store: ArtifactStore) -> None:
+    deployment = await world.serve(store)
+    store.delete_source()
+    await fail_server(world, deployment, FailureCode.SOURCE_MISSING)
+    await world.reconcile()
+    await world.one(JOB)
+    store.put()
+    await world.end_job(None)
+    await world.reconcile()
+    status = await world.settle()
+    assert condition(status, "Compiled") == ("True", "ArtifactFound")
+    assert condition(status, "Ready") == ("False", "SourceMissing")
+    assert status["lastFailure"]["code"] == "SourceMissing"
+
+
+async def test_a_damaged_source_is_told_and_is_not_blamed_on_the_artifact(world: World, store: ArtifactStore) -> None:
+    deployment = await world.serve(store)
+    await fail_server(world, deployment, FailureCode.SOURCE_DAMAGED)
+    status = await world.settle()
+    assert condition(status, "Compiled") == ("True", "ArtifactReused")
+    assert condition(status, "Ready") == ("False", "SourceDamaged")
+    assert "Delete the source snapshot" in status["message"]
+
+
 async def test_a_server_that_cannot_be_scheduled_says_what_it_waits_for(world: World, store: ArtifactStore) -> None:
     store.put()
     world.create_model()

@@ -51,6 +51,7 @@ def test_replicas_of_nothing_are_none() -> None:
 UNSCHEDULABLE = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes fit"}]
 DAMAGED = terminated(FailureCode.ARTIFACT_DAMAGED, "weights.bin is damaged")
 MISSING = terminated(FailureCode.ARTIFACT_MISSING)
+SOURCE_MISSING = terminated(FailureCode.SOURCE_MISSING)
 UNREACHABLE = terminated(FailureCode.STORE_UNREACHABLE)
 INTERNAL = terminated(FailureCode.INTERNAL)
 
@@ -68,6 +69,12 @@ TROUBLES: dict[str, tuple[Manifest, Reason | None, bool | None]] = {
     "damaged": (pod(container=restarting(DAMAGED)), Reason.ARTIFACT_DAMAGED, True),
     "damaged, first time": (pod(container=ended(DAMAGED)), Reason.ARTIFACT_DAMAGED, True),
     "missing": (pod(container=restarting(MISSING)), Reason.ARTIFACT_MISSING, False),
+    "source missing": (pod(container=restarting(SOURCE_MISSING)), Reason.SOURCE_MISSING, False),
+    "source damaged": (
+        pod(container=ended(terminated(FailureCode.SOURCE_DAMAGED))),
+        Reason.SOURCE_DAMAGED,
+        True,
+    ),
     "incompatible": (
         pod(container=ended(terminated(FailureCode.ARTIFACT_INCOMPATIBLE))),
         Reason.ARTIFACT_INCOMPATIBLE,
@@ -135,11 +142,12 @@ def test_refused_pods_are_told_unless_a_pod_tells_more() -> None:
 EARLY, LATE = "2026-01-01T12:00:00Z", "2026-01-01T12:05:00Z"
 
 
-def test_a_report_keeps_its_name_while_the_container_is_started_again() -> None:
-    first = missing_artifact_report([pod(container=ended(MISSING))])
+@pytest.mark.parametrize("report", [MISSING, SOURCE_MISSING], ids=["artifact", "source"])
+def test_a_report_keeps_its_name_while_the_container_is_started_again(report: Manifest) -> None:
+    first = missing_artifact_report([pod(container=ended(report))])
     assert first is not None
-    assert missing_artifact_report([pod(container=restarting(MISSING, restarts=1))]) == first
-    again = running(ready=False) | {"lastState": {"terminated": MISSING}, "restartCount": 1}
+    assert missing_artifact_report([pod(container=restarting(report, restarts=1))]) == first
+    again = running(ready=False) | {"lastState": {"terminated": report}, "restartCount": 1}
     assert missing_artifact_report([pod(container=again)]) == first
 
 

@@ -18,6 +18,7 @@ from neuron_runtime.contract.digests import canonical_json
 
 # Troubles that say something about the artifact, not about the pods.
 _ARTIFACT_REASONS = frozenset({Reason.ARTIFACT_DAMAGED, Reason.ARTIFACT_INCOMPATIBLE})
+_MISSING_REASONS = frozenset({Reason.ARTIFACT_MISSING, Reason.SOURCE_MISSING})
 
 
 async def stop_when_suspended(scope: Scope, tools: Tools) -> Step:
@@ -92,7 +93,7 @@ def _starting(scope: Scope, deployment: Manifest) -> Step:
         return Wait(Reason.LOADING, f"Deployment {deployment['metadata']['name']} waits for its pods to be ready")
     if trouble.diagnosis is not None:
         scope.failure = _last_failure(trouble.diagnosis)
-    if trouble.reason is Reason.ARTIFACT_MISSING:
+    if trouble.reason in _MISSING_REASONS:
         # look_up_artifact has followed the report up, and found it: the next start of the container will, too.
         return Wait(trouble.reason, f"{as_cause(trouble.message)}. It is there now, and the container is started again")
     if not trouble.needs_help:
