@@ -1,15 +1,20 @@
 """What a compile Job and its pod say: live, succeeded or failed, and with what failure. Pure."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
 from neuron_operator.api.objects import Manifest, is_deleting, is_owned_by, labels_of, uid_of
-from neuron_operator.diagnosis.catalogue import POD_LOST, TIMED_OUT
+from neuron_operator.diagnosis.catalogue import POD_LOST, POD_NEVER_RAN, TIMED_OUT
 from neuron_operator.diagnosis.containers import Diagnosis, diagnose_termination
 
 from .resources import names
 from .resources.compile_job import attempt_of, failures_before
+from .serving_state import pod_waiting_trouble
+
+_DEADLINE = "DeadlineExceeded"
+_NEVER_STARTED = "ContainerStatusUnknown"
 
 
 class JobState(Enum):
@@ -47,6 +52,11 @@ class CompileJob:
     def artifact_label(self) -> str:
         """Label value of the artifact that it makes."""
         return labels_of(self.manifest).get(names.ARTIFACT_LABEL, "")
+
+    @property
+    def created_at(self) -> datetime:
+        """When the API server took it in."""
+        return datetime.fromisoformat(self.manifest["metadata"]["creationTimestamp"])
 
     @property
     def started_at(self) -> str | None:
@@ -90,13 +100,15 @@ def _judge(manifest: Manifest, pod: Manifest | None) -> tuple[JobState, Diagnosi
     if failed is None:
         return JobState.LIVE, None
     time = failed.get("lastTransitionTime")
-    if failed.get("reason") == "DeadlineExceeded":
+    status = (pod or {}).get("status") or {}
+    if status.get("reason") == _DEADLINE and _container_ran(pod or {}):
         return JobState.FAILED, Diagnosis(TIMED_OUT, "The compile took longer than compile.timeout allows", time=time)
+    if _DEADLINE in (status.get("reason"), failed.get("reason")):
+        return JobState.FAILED, Diagnosis(POD_NEVER_RAN, _why_not_run(pod), time=time)
     if pod is None:
         return JobState.FAILED, Diagnosis(POD_LOST, "The compile pod is gone", time=time)
     terminated = terminated_state(pod)
     if terminated is None:
-        status = pod.get("status") or {}
         if status.get("phase") == "Failed":
             # A node refused or evicted the pod before its container had a state.
             why = status.get("message") or status.get("reason") or "no reason is given"
@@ -105,6 +117,22 @@ def _judge(manifest: Manifest, pod: Manifest | None) -> tuple[JobState, Diagnosi
         return JobState.LIVE, None
     diagnosis = diagnose_termination(terminated)
     return JobState.FAILED, diagnosis or Diagnosis(POD_LOST, "The compile pod was ended from outside", time=time)
+
+
+def _container_ran(pod: Manifest) -> bool:
+    for status in (pod.get("status") or {}).get("containerStatuses") or []:
+        state = status.get("state") or {}
+        # So the kubelet closes the account of a container that it never started.
+        if "running" in state or ("terminated" in state and state["terminated"].get("reason") != _NEVER_STARTED):
+            return True
+    return False
+
+
+def _why_not_run(pod: Manifest | None) -> str:
+    trouble = pod_waiting_trouble(pod) if pod is not None else None
+    if trouble is not None:
+        return trouble.message
+    return "The compile Job got no pod, or its pod was not started in time or was taken off its node again and again"
 
 
 def terminated_state(pod: Manifest) -> dict[str, Any] | None:

@@ -67,6 +67,20 @@ async def test_a_failure_that_lies_in_the_inputs_is_not_tried_again(world: World
     assert condition(await world.status(), "Compiled") == ("False", "JobPending")
 
 
+async def test_a_job_that_gets_no_pod_says_where_to_look(world: World, store: ArtifactStore) -> None:
+    world.create_model()
+    world.kubectl("create", "quota", "none", "--hard=pods=0", "-n", world.namespace)
+    await world.reconcile()
+    job = await world.one(JOB)
+    outcome = await world.reconcile()
+    assert isinstance(outcome, Requeue)
+    assert "waitingFor" not in await world.status()
+    world.later(outcome.after + 1)
+    status = await world.settle()
+    assert condition(status, "Compiled") == ("False", "JobPending")
+    assert f"kubectl describe job {job['metadata']['name']}" in status["waitingFor"]["message"]
+
+
 async def test_at_most_three_failed_jobs_are_kept(world: World, store: ArtifactStore) -> None:
     world.create_model()
     for attempt in range(1, 6):

@@ -4,13 +4,21 @@ from typing import Any
 
 import pytest
 
-from neuron_operator.diagnosis.catalogue import CATALOGUE, OUT_OF_MEMORY, POD_LOST, TIMED_OUT, UNKNOWN, RetryClass
+from neuron_operator.diagnosis.catalogue import (
+    CATALOGUE,
+    OUT_OF_MEMORY,
+    POD_LOST,
+    POD_NEVER_RAN,
+    TIMED_OUT,
+    UNKNOWN,
+    RetryClass,
+)
 from neuron_operator.diagnosis.containers import diagnose_termination
 from neuron_runtime.contract.outcome import FailureCode, TerminationMessage
 from support.models import NOW_TEXT, terminated
 
 # Found without a container: by the Job's condition or the pod's absence.
-WITHOUT_CONTAINER = {TIMED_OUT, POD_LOST}
+WITHOUT_CONTAINER = {TIMED_OUT, POD_LOST, POD_NEVER_RAN}
 
 
 @pytest.mark.parametrize("code", FailureCode)

@@ -6,23 +6,27 @@ from typing import Any
 import pytest
 
 from neuron_operator.api.objects import Manifest
-from neuron_operator.diagnosis.catalogue import OUT_OF_MEMORY, POD_LOST, TIMED_OUT, UNKNOWN
+from neuron_operator.diagnosis.catalogue import OUT_OF_MEMORY, POD_LOST, POD_NEVER_RAN, TIMED_OUT, UNKNOWN
 from neuron_operator.model.jobs import JobState, observe_job
 from neuron_operator.model.policies import GiveUp, RetryLater, RetryNow
 from neuron_operator.model.resources.compile_job import attempt_of, failures_before
 from neuron_operator.model.retries import failure_of, next_attempt
 from neuron_runtime.contract.outcome import FailureCode
-from support.models import NOW, condition, ended, job, model, pod, running, terminated
+from support.models import NOW, condition, ended, job, model, pod, running, terminated, waiting
 
 LLAMA = model()
 FAILED = [condition("Failed", "BackoffLimitExceeded")]
-TIMEOUT = [condition("Failed", "DeadlineExceeded")]
+LATE = [condition("Failed", "DeadlineExceeded")]
+TIMED_OUT_POD = pod(
+    phase="Failed", reason="DeadlineExceeded", container=ended({"exitCode": 137, "reason": "Error", "message": "log"})
+)
 KILLED: Manifest = {
     "exitCode": 137,
     "reason": "OOMKilled",
     "message": "last words",
     "finishedAt": "2026-01-01T12:00:00Z",
 }
+UNSTARTED: Manifest = {"exitCode": 137, "reason": "ContainerStatusUnknown"}
 SIGNALED: Manifest = {"exitCode": 143, "reason": "Error", "message": "log tail"}
 
 # Conditions of the Job, its pods, and the state and code that follow.
@@ -46,13 +50,26 @@ STATES: dict[str, tuple[list[Manifest], list[Manifest], JobState, str | None]] =
     ),
     "out of memory": (FAILED, [pod(phase="Failed", container=ended(KILLED))], JobState.FAILED, OUT_OF_MEMORY),
     "a signal": (FAILED, [pod(phase="Failed", container=ended(SIGNALED))], JobState.FAILED, UNKNOWN),
-    "the deadline": (TIMEOUT, [], JobState.FAILED, TIMED_OUT),
-    "the deadline, whatever the pod says": (
-        TIMEOUT,
-        [pod(phase="Failed", container=ended(SIGNALED))],
+    "the deadline": (
+        FAILED,
+        [pod(phase="Failed", reason="DeadlineExceeded", container=ended(SIGNALED))],
         JobState.FAILED,
         TIMED_OUT,
     ),
+    "the deadline of a pod that only waited": (
+        FAILED,
+        [pod(phase="Failed", reason="DeadlineExceeded", container=waiting("ImagePullBackOff"))],
+        JobState.FAILED,
+        POD_NEVER_RAN,
+    ),
+    "the deadline of a pod whose account was closed": (
+        FAILED,
+        [pod(phase="Failed", reason="DeadlineExceeded", container=ended(UNSTARTED))],
+        JobState.FAILED,
+        POD_NEVER_RAN,
+    ),
+    "no pod in time": (LATE, [], JobState.FAILED, POD_NEVER_RAN),
+    "no node in time": (LATE, [pod(phase="Pending")], JobState.FAILED, POD_NEVER_RAN),
     "the pod is gone": (FAILED, [], JobState.FAILED, POD_LOST),
     "the pod of another Job": (
         FAILED,
@@ -114,6 +131,15 @@ def test_a_refused_pod_says_why() -> None:
     assert "low on resource: memory" in found.message
 
 
+def test_a_pod_that_never_ran_says_what_it_waited_for() -> None:
+    waited = pod(
+        phase="Failed", reason="DeadlineExceeded", container=waiting("ErrImagePull", "no such image: compile:1")
+    )
+    found = observe_job(job(LLAMA, conditions=FAILED), [waited]).diagnosis
+    assert found is not None
+    assert "no such image: compile:1" in found.message
+
+
 ADDRESSES: dict[str, tuple[list[Manifest], str | None]] = {
     "no pod": ([], None),
     "pending": ([pod(phase="Pending", podIP="10.0.0.1")], None),
@@ -159,7 +185,7 @@ def test_a_job_that_left_no_artifact_has_failed() -> None:
 
 
 def test_other_compile_settings_are_worth_another_attempt() -> None:
-    timed_out = observe_job(job(LLAMA, attempt=2, failures=1, conditions=TIMEOUT), [])
+    timed_out = observe_job(job(LLAMA, attempt=2, failures=1, conditions=FAILED), [TIMED_OUT_POD])
     assert next_attempt(LLAMA, timed_out, NOW) == GiveUp()
     assert next_attempt(model({"suspend": True}), timed_out, NOW) == GiveUp()
     assert next_attempt(model({"compile": {"timeout": "4h"}}), timed_out, NOW) == RetryNow(0)

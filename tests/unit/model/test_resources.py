@@ -149,7 +149,8 @@ def test_a_job_says_all_that_the_compiler_needs() -> None:
 
 def test_a_job_is_tried_once_and_ends_in_time() -> None:
     assert JOB["spec"]["backoffLimit"] == 0
-    assert JOB["spec"]["activeDeadlineSeconds"] == 7200
+    assert JOB["spec"]["template"]["spec"]["activeDeadlineSeconds"] == 7200
+    assert JOB["spec"]["activeDeadlineSeconds"] > 7200
     assert JOB["spec"]["template"]["spec"]["restartPolicy"] == "Never"
     assert JOB["spec"]["podFailurePolicy"]["rules"][0]["action"] == "Ignore"
 

@@ -1,5 +1,7 @@
 """Has the artifact compiled: at most one Job at a time for it, by the model that holds the flight."""
 
+from datetime import datetime
+
 from neuron_operator.api.conditions import Reason
 from neuron_operator.api.objects import Key, is_deleting, labels_of
 from neuron_operator.api.status import CompileStatus, LastFailure, WaitingFor
@@ -20,6 +22,8 @@ from neuron_operator.model.tools import Tools
 _PROGRESS_SECONDS = 10.0
 # Who holds a shared compile may change without an event for the others (a suspension, another spec).
 _SHARED_SECONDS = 15.0
+# The Job controller makes a pod within seconds.
+_POD_SECONDS = 60.0
 _KEPT_FAILED_JOBS = 3
 
 
@@ -65,10 +69,12 @@ async def _follow(scope: Scope, tools: Tools, job: CompileJob) -> Step:
         return Wait(Reason.JOB_PENDING, f"Compile Job {job.name} is being deleted")
     if job.pod_ip is None and job.has_started:
         return Wait(Reason.JOB_RUNNING, f"Compile Job {job.name} has run; its result is awaited")
+    if job.pod is None:
+        return _without_pod(job, tools.clock())
     if job.pod_ip is None:
-        trouble = pod_waiting_trouble(job.pod) if job.pod is not None else None
+        trouble = pod_waiting_trouble(job.pod)
         if trouble is not None:
-            message = f"{as_cause(trouble.message)} (compile Job {job.name})"
+            message = f"{as_cause(trouble.message)} (compile Job {job.name}). {trouble.remedy}"
             return Wait(trouble.reason, message, waiting_for=WaitingFor(reason=trouble.reason.value, message=message))
         return Wait(Reason.JOB_PENDING, f"Compile Job {job.name} waits for its pod to run")
     shown = progress_to_show(tools.shown_progress.get(job.uid), await tools.progress.read(job.pod_ip), tools.clock())
@@ -85,6 +91,18 @@ async def _follow(scope: Scope, tools: Tools, job: CompileJob) -> Step:
     )
     message = f"Compile Job {job.name}: {progress.stage.value}, {progress.percent} %"
     return Wait(Reason.JOB_RUNNING, message, after=_PROGRESS_SECONDS)
+
+
+def _without_pod(job: CompileJob, now: datetime) -> Step:
+    """No event tells that the Job controller is not allowed to make the pod."""
+    remaining = _POD_SECONDS - (now - job.created_at).total_seconds()
+    if remaining > 0:
+        return Wait(Reason.JOB_PENDING, f"Compile Job {job.name} waits for its pod", after=remaining)
+    message = (
+        f"Compile Job {job.name} gets no pod. kubectl describe job {job.name} says why: a quota, an admission policy, "
+        f"or no ServiceAccount {names.COMPILE_SERVICE_ACCOUNT}"
+    )
+    return Wait(Reason.JOB_PENDING, message, waiting_for=WaitingFor(reason=Reason.JOB_PENDING.value, message=message))
 
 
 async def _start(scope: Scope, tools: Tools, revision: Revision, newest: CompileJob | None) -> Step:

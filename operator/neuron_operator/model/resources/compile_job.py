@@ -16,6 +16,9 @@ ATTEMPT_ANNOTATION = "neuron-operator.dev/attempt"
 FAILURES_ANNOTATION = "neuron-operator.dev/failures"
 SETTINGS_ANNOTATION = "neuron-operator.dev/compile-settings"
 
+# What a pod is given to be scheduled, and its image to be pulled.
+_START_SECONDS = 1800
+
 _MIB = 1024 * 1024
 
 
@@ -61,9 +64,12 @@ def compile_job(
     )
     pod = pod_spec(compiler, service_account=names.COMPILE_SERVICE_ACCOUNT)
     pod["restartPolicy"] = "Never"
+    # The kubelet holds a pod to its deadline and leaves it there, with what its container said; the Job controller,
+    # which deletes it, is only for a pod that does not get to run.
+    pod["activeDeadlineSeconds"] = model.spec.compile.timeout_seconds
     job["spec"] = {
         "backoffLimit": 0,
-        "activeDeadlineSeconds": model.spec.compile.timeout_seconds,
+        "activeDeadlineSeconds": _START_SECONDS + model.spec.compile.timeout_seconds,
         # A pod that is evicted or loses its node has not failed: the Job makes another one.
         "podFailurePolicy": {
             "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
