@@ -5,13 +5,15 @@ Each fetch runs in a process of its own, since huggingface_hub reads `HF_ENDPOIN
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import resource
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,8 @@ import pytest
 from neuron_localcluster.standins.repository import Repositories, Repository
 from neuron_runtime.contract.outcome import FailureCode
 from neuron_runtime.contract.source import SourceFile, SourceManifest, source_digest
-from support.object_store import free_port, wait_for_port
+from support.hub_process import digest_of_repository, hub_process
+from support.object_store import free_port
 
 _FETCH = """
 import json, sys
@@ -35,6 +38,8 @@ try:
     manifest = fetch(origin, digest, Path(folder), lambda *step: steps.append(step))
 except ContainerFailure as failure:
     print(json.dumps({"code": failure.code.value, "message": failure.message}))
+except OSError as error:
+    print(json.dumps({"errno": error.errno}))
 else:
     print(json.dumps({"manifest": manifest.to_document(), "last": steps[-1], "modules": "torch" in sys.modules}))
 """
@@ -58,45 +63,40 @@ def repository(tmp_path: Path) -> Repository:
 
 @pytest.fixture
 def hub(repository: Repository, tmp_path: Path) -> Iterator[str]:
-    port = free_port()
-    command = [sys.executable, "-m", "neuron_localcluster.standins.hub", f"--root={tmp_path / 'hub'}", f"--port={port}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_for_port(port, process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(10)
+    with hub_process(tmp_path / "hub") as endpoint:
+        yield endpoint
 
 
-def _digest(repository: Repository) -> str:
-    return source_digest(
-        SourceFile(
-            path=file.path,
-            size=file.size,
-            content_id=f"lfs-sha256:{file.lfs.sha256}" if file.lfs else f"git-blob:{file.blob_id}",
-        )
-        for file in repository.files.values()
-    )
-
-
-def _fetch(endpoint: str, repo: str, commit: str, digest: str, folder: Path) -> dict[str, Any]:
+def _fetch(
+    endpoint: str, repo: str, commit: str, digest: str, folder: Path, largest_file: int = resource.RLIM_INFINITY
+) -> dict[str, Any]:
     # A home that cannot be written to, as in a pod with a read-only root file system.
     environment = {**os.environ, "HF_ENDPOINT": endpoint, "HOME": "/proc", "XDG_CACHE_HOME": "/proc"}
     environment.pop("HF_HOME", None)
     command = [sys.executable, "-c", _FETCH, repo, commit, digest, str(folder)]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    finished = subprocess.run(
+        command,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY)),
+    )
     assert finished.returncode == 0, finished.stderr
     answer: dict[str, Any] = json.loads(finished.stdout)
-    return answer
+    return answer | {"log": finished.stderr}
 
 
 def test_the_snapshot_arrives_and_is_described(hub: str, repository: Repository, tmp_path: Path) -> None:
     folder = tmp_path / "source"
-    answer = _fetch(hub, "team/tiny", repository.commit, _digest(repository), folder)
+    answer = _fetch(hub, "team/tiny", repository.commit, digest_of_repository(repository), folder)
     manifest = SourceManifest.model_validate(answer["manifest"])
     assert [file.path for file in manifest.files] == ["config.json", "merges.txt", "model.safetensors"]
-    assert (manifest.repo, manifest.commit, manifest.digest) == ("team/tiny", repository.commit, _digest(repository))
+    assert (manifest.repo, manifest.commit, manifest.digest) == (
+        "team/tiny",
+        repository.commit,
+        digest_of_repository(repository),
+    )
     assert sorted(file.name for file in folder.iterdir()) == [file.path for file in manifest.files]
     for file in manifest.files:
         assert (folder / file.path).read_bytes() == (repository.folder / file.path).read_bytes()
@@ -107,10 +107,10 @@ def test_the_snapshot_arrives_and_is_described(hub: str, repository: Repository,
 
 def test_files_that_are_wrong_are_fetched_again(hub: str, repository: Repository, tmp_path: Path) -> None:
     folder = tmp_path / "source"
-    _fetch(hub, "team/tiny", repository.commit, _digest(repository), folder)
+    _fetch(hub, "team/tiny", repository.commit, digest_of_repository(repository), folder)
     (folder / "config.json").write_text('{"model_type": "LLAMA"}')
     kept = (folder / "model.safetensors").stat().st_mtime_ns
-    answer = _fetch(hub, "team/tiny", repository.commit, _digest(repository), folder)
+    answer = _fetch(hub, "team/tiny", repository.commit, digest_of_repository(repository), folder)
     assert "manifest" in answer
     assert (folder / "config.json").read_text() == '{"model_type": "llama"}'
     assert (folder / "model.safetensors").stat().st_mtime_ns == kept
@@ -120,7 +120,7 @@ def test_another_digest_than_resolved(hub: str, repository: Repository, tmp_path
     answer = _fetch(hub, "team/tiny", repository.commit, _NO_DIGEST, tmp_path / "source")
     assert answer["code"] == FailureCode.SOURCE_CHANGED.value
     assert f"team/tiny@{repository.commit}" in answer["message"]
-    assert _digest(repository) in answer["message"]
+    assert digest_of_repository(repository) in answer["message"]
 
 
 @pytest.mark.parametrize("path", ["model.safetensors", "config.json"])
@@ -132,7 +132,7 @@ def test_content_that_is_not_what_the_hub_listed(hub: str, repository: Repositor
     file.write_bytes(changed)
     # The stand-in knows the file's hashes by its size and time, so it goes on to list the old ones.
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    answer = _fetch(hub, "team/tiny", repository.commit, _digest(repository), tmp_path / "source")
+    answer = _fetch(hub, "team/tiny", repository.commit, digest_of_repository(repository), tmp_path / "source")
     assert answer["code"] == FailureCode.SOURCE_CHANGED.value
     assert path in answer["message"]
     assert not (tmp_path / "source" / path).exists()
@@ -177,3 +177,59 @@ def test_refusals(tmp_path: Path, status: int, reason: str, code: FailureCode) -
         answer = _fetch(f"http://127.0.0.1:{server.server_port}", "a/b", 40 * "0", _NO_DIGEST, tmp_path / "source")
         server.shutdown()
     assert answer["code"] == code.value
+
+
+def test_an_error_of_this_machine_is_not_blamed_on_the_hub(hub: str, repository: Repository, tmp_path: Path) -> None:
+    digest, folder = digest_of_repository(repository), tmp_path / "source"
+    answer = _fetch(hub, "team/tiny", repository.commit, digest, folder, largest_file=1_000_000)
+    assert answer["errno"] == errno.EFBIG
+
+
+@pytest.mark.parametrize("breaks_off", [False, True])
+def test_signed_addresses_are_not_told(tmp_path: Path, breaks_off: bool) -> None:
+    secret = "X-Amz-Signature=5ec7e7"
+    file = SourceFile(path="model.safetensors", size=5000, content_id=f"lfs-sha256:{64 * '1'}")
+
+    class Delivering(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path.startswith("/api/"):
+                large = {"sha256": 64 * "1", "size": file.size, "pointerSize": 134}
+                sibling = {"rfilename": file.path, "size": file.size, "blobId": 40 * "b", "lfs": large}
+                self._answer(200, json.dumps({"id": "a/b", "sha": 40 * "0", "siblings": [sibling]}).encode())
+            elif "/resolve/" in self.path:
+                port = self.server.server_address[1]
+                self.send_response(302)
+                self.send_header("Location", f"http://127.0.0.2:{port}/delivery?{secret}")
+                self.send_header("X-Repo-Commit", 40 * "0")
+                self.send_header("X-Linked-Etag", 64 * "1")
+                self.send_header("X-Linked-Size", str(file.size))
+                self._answer(None, b"")
+            elif breaks_off:
+                self.send_response(200)
+                self.send_header("Content-Length", str(file.size))
+                self.end_headers()
+                self.wfile.write(b"not all of it")
+                self.close_connection = True
+            else:
+                self._answer(500, b"")
+
+        do_HEAD = do_GET
+
+        def _answer(self, status: int | None, body: bytes) -> None:
+            if status is not None:
+                self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("", 0), Delivering) as server:
+        threading.Thread(target=server.serve_forever).start()
+        digest = source_digest([file])
+        answer = _fetch(f"http://127.0.0.1:{server.server_port}", "a/b", 40 * "0", digest, tmp_path / "source")
+        server.shutdown()
+    assert answer["code"] == FailureCode.SOURCE_UNREACHABLE.value
+    assert "/delivery" in answer["message"] + answer["log"]
+    assert secret not in answer["message"] + answer["log"]

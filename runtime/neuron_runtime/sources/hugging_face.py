@@ -4,8 +4,10 @@ huggingface_hub does the transfer (resume, retries, xet). It reads its settings 
 the environment when it is imported: so it is imported by the first fetch, once the caches have their place.
 """
 
+import errno
 import logging
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -22,6 +24,9 @@ from .content import GIT_BLOB, LFS_SHA256, is_intact
 
 _LISTING_ATTEMPTS = 3
 _LISTING_TIMEOUT = 20.0
+# Releases of the library differ in which HTTP client they use.
+_LIBRARIES = frozenset({"huggingface_hub", "hf_xet", "httpx", "httpx2"})
+_QUERY = re.compile(r"(https?://[^\s?'\"<>]+)\?[^\s'\"<>]*")
 
 
 def fetch(origin: HuggingFaceOrigin, expected_digest: Digest, folder: Path, report: Report) -> SourceManifest:
@@ -57,6 +62,8 @@ def _prepare_environment(cache: Path) -> None:
     # The library's HTTP client logs every address, and those of downloads are signed: whoever has one may read.
     for client in ("httpx", "httpx2"):
         logging.getLogger(client).setLevel(logging.WARNING)
+    # The library itself does so when it tries again.
+    logging.getLogger("huggingface_hub.file_download").addFilter(_unsign)
 
 
 def _list(origin: HuggingFaceOrigin) -> tuple[SourceFile, ...]:
@@ -68,8 +75,10 @@ def _list(origin: HuggingFaceOrigin) -> tuple[SourceFile, ...]:
             info = HfApi(token=False).model_info(
                 origin.repo, revision=origin.commit, files_metadata=True, timeout=_LISTING_TIMEOUT
             )
-        except Exception as error:  # translated whole: the library raises its own, httpx's and the operating system's
+        except Exception as error:  # whatever it is, `_failure` knows it for the hub's, or it is passed on
             failure = _failure(error, origin)
+            if failure is None:
+                raise
             if failure.code is not FailureCode.SOURCE_UNREACHABLE or attempt == _LISTING_ATTEMPTS:
                 raise failure from error
             time.sleep(0.5 * 2**attempt)
@@ -142,13 +151,16 @@ def _download(origin: HuggingFaceOrigin, file: SourceFile, folder: Path, count: 
             token=False,
             tqdm_class=Progress,
         )
-    except Exception as error:  # translated whole, as above
-        raise _failure(error, origin) from error
+    except Exception as error:  # as above
+        failure = _failure(error, origin)
+        if failure is None:
+            raise
+        raise failure from error
     count.add(file.size - moved)
 
 
-def _failure(error: Exception, origin: HuggingFaceOrigin) -> ContainerFailure:
-    """The failure that an error of the library stands for."""
+def _failure(error: Exception, origin: HuggingFaceOrigin) -> ContainerFailure | None:
+    """The failure that an error on the way from the hub stands for; None for errors of another kind."""
     from huggingface_hub import errors
 
     name, hub = _name(origin), _endpoint()
@@ -164,7 +176,9 @@ def _failure(error: Exception, origin: HuggingFaceOrigin) -> ContainerFailure:
             f"{name} does not exist on {hub}, or is private; check spec.model.huggingFace.repo and revision",
         )
     if isinstance(error, errors.RemoteEntryNotFoundError):
-        return ContainerFailure(FailureCode.SOURCE_CHANGED, f"a file that {hub} lists for {name} is gone: {error}")
+        return ContainerFailure(
+            FailureCode.SOURCE_CHANGED, f"a file that {hub} lists for {name} is gone: {without_queries(str(error))}"
+        )
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
     if status in (401, 403):
         return ContainerFailure(
@@ -174,10 +188,37 @@ def _failure(error: Exception, origin: HuggingFaceOrigin) -> ContainerFailure:
         return ContainerFailure(
             FailureCode.SOURCE_UNREACHABLE, f"{hub} limits the rate of requests (429) for {name}; it passes by waiting"
         )
+    if "os error 28" in str(error):
+        # hf_xet's words for a full disk, in a RuntimeError.
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+    if not _is_of_the_way(error):
+        return None
     return ContainerFailure(
         FailureCode.SOURCE_UNREACHABLE,
-        f"{name} cannot be read from {hub}: {type(error).__name__}: {error}; check egress and HF_ENDPOINT",
+        f"{name} cannot be read from {hub}: {type(error).__name__}: {without_queries(str(error))}; "
+        "check egress and HF_ENDPOINT",
     )
+
+
+def _is_of_the_way(error: Exception) -> bool:
+    """Whether hub, network or the library in between failed, and not this machine or our own code."""
+    if any(kind.__module__.partition(".")[0] in _LIBRARIES for kind in type(error).__mro__):
+        return True
+    if isinstance(error, OSError):
+        # The library raises bare ones for bodies of another length than announced.
+        return error.errno is None or isinstance(error, ConnectionError | TimeoutError)
+    # hf_xet has no class of its own for most of its errors.
+    return isinstance(error, RuntimeError)
+
+
+def without_queries(text: str) -> str:
+    """A text whose addresses have lost their queries, where signatures are."""
+    return _QUERY.sub(r"\1?...", text)
+
+
+def _unsign(record: logging.LogRecord) -> bool:
+    record.msg, record.args = without_queries(record.getMessage()), None
+    return True
 
 
 def _name(origin: HuggingFaceOrigin) -> str:
