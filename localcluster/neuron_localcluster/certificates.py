@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from neuron_localcluster.files import write_whole
+
 _VALID_FOR = datetime.timedelta(days=3650)
 _SERVER_NAMES = (
     "localhost",
@@ -60,11 +62,11 @@ def ensure_certificates(folder: Path, addresses: tuple[str, ...]) -> Certificate
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
-    files.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
+    write_whole(files.authority, authority.public_bytes(serialization.Encoding.PEM))
     _write_key(files.service_account_key, ec.generate_private_key(ec.SECP256R1()))
     _write_key(files.server_key, server_key)
     # Last: its presence says that the set is complete.
-    files.server.write_bytes(server.public_bytes(serialization.Encoding.PEM))
+    write_whole(files.server, server.public_bytes(serialization.Encoding.PEM))
     return files
 
 
@@ -101,11 +103,5 @@ def _authority_usage() -> x509.KeyUsage:
 
 
 def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    path.touch(mode=0o600)
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.TraditionalOpenSSL,
-            serialization.NoEncryption(),
-        )
-    )
+    format_ = serialization.PrivateFormat.TraditionalOpenSSL
+    write_whole(path, key.private_bytes(serialization.Encoding.PEM, format_, serialization.NoEncryption()))

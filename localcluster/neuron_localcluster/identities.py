@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import csv
+import io
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+
+from neuron_localcluster.files import write_whole
 
 CLUSTER_NAME = "neuron-local"
 
@@ -38,12 +41,11 @@ def ensure_tokens(path: Path) -> dict[str, str]:
         with path.open(encoding="utf-8", newline="") as file:
             return {row[2]: row[0] for row in csv.reader(file)}
     tokens = {identity.name: secrets.token_hex(24) for identity in IDENTITIES}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        for identity in IDENTITIES:
-            writer.writerow([tokens[identity.name], identity.user, identity.name, ",".join(identity.groups)])
+    text = io.StringIO(newline="")
+    writer = csv.writer(text)
+    for identity in IDENTITIES:
+        writer.writerow([tokens[identity.name], identity.user, identity.name, ",".join(identity.groups)])
+    write_whole(path, text.getvalue().encode())
     return tokens
 
 
@@ -65,6 +67,4 @@ def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner may read; unchanged text leaves it untouched."""
     if path.exists() and path.read_text(encoding="utf-8") == text:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text.encode())

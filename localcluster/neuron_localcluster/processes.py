@@ -18,6 +18,7 @@ from pathlib import Path
 
 from neuron_localcluster import proc
 from neuron_localcluster.errors import StageFailed
+from neuron_localcluster.files import write_whole
 
 # Marks everything that a cluster has started, however deep: children inherit it.
 OWNER_VARIABLE = "NEURON_LOCALCLUSTER_STATE"
@@ -84,12 +85,11 @@ class ProcessTable:
             if record and record.fingerprint == fingerprint:
                 return False
             self.stop([spec.name])
-        self._run_dir.mkdir(parents=True, exist_ok=True)
         if spec.ready_file:
             spec.ready_file.unlink(missing_ok=True)
         process = self._spawn(spec)
         record = _PidFile(proc.boot_id(), process.pid, process.started, spec.grace_seconds, fingerprint)
-        self._pid_file(spec.name).write_text(json.dumps(dataclasses.asdict(record), indent=2), encoding="utf-8")
+        write_whole(self._pid_file(spec.name), json.dumps(dataclasses.asdict(record), indent=2).encode())
         return True
 
     def wait_until(self, name: str, ready: Callable[[], bool], seconds: float) -> None:

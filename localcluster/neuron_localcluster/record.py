@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 from neuron_localcluster.errors import ClusterError
+from neuron_localcluster.files import write_whole
 
 
 class Image(TypedDict):
@@ -29,9 +30,7 @@ class ClusterRecord:
     hub_root: str = ""
 
     def save(self, path: Path) -> None:
-        staged = path.with_suffix(".new")
-        staged.write_text(json.dumps(dataclasses.asdict(self), indent=2), encoding="utf-8")
-        staged.replace(path)
+        write_whole(path, json.dumps(dataclasses.asdict(self), indent=2).encode())
 
 
 def load(path: Path) -> ClusterRecord | None:

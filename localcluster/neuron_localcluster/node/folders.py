@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from neuron_localcluster import proc
+from neuron_localcluster.files import write_whole
 from neuron_localcluster.node.state import ContainerState, from_status, to_status
 from neuron_localcluster.node.volumes import File
 
@@ -119,16 +119,9 @@ def identify(pid: int) -> ProcessIdentity | None:
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
-    # Readers see the old content or the new one, never a part.
     try:
         if path.read_bytes() == content and path.stat().st_mode & 0o777 == mode:
             return
     except (FileNotFoundError, PermissionError):
         pass
-    staged = path.with_name(f".{path.name}.new")
-    staged.unlink(missing_ok=True)
-    descriptor = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    staged.chmod(mode)
-    staged.replace(path)
+    write_whole(path, content, mode)

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from neuron_localcluster.files import write_whole
 from neuron_localcluster.node import clock
 from neuron_localcluster.node.logs import ContainerLog, LogOptions, render, tail
 from neuron_localcluster.node.pods import PodDirectory
@@ -36,7 +37,7 @@ class LogServer:
         application.router.add_get("/containerLogs/{namespace}/{pod}/{container}", self._answer)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=_server_context(self._state_dir))
+        site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=server_context(self._state_dir))
         await site.start()
         self.port = self._runner.addresses[0][1]
 
@@ -111,11 +112,11 @@ async def _send(request: web.Request, path: Path, options: LogOptions, live: Con
     return response
 
 
-def _server_context(folder: Path) -> ssl.SSLContext:
+def server_context(folder: Path) -> ssl.SSLContext:
+    """The server's TLS, with the certificate that the folder holds, made when it holds none."""
     file = folder / "kubelet.pem"
     if not file.exists():
-        file.touch(mode=0o600)
-        file.write_bytes(_self_signed())
+        write_whole(file, _self_signed())
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(file)
     return context

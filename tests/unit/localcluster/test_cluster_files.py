@@ -2,8 +2,11 @@
 
 import base64
 import json
+import resource
 import socket
 import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from neuron_localcluster import identities, ports, record
 from neuron_localcluster.certificates import ensure_certificates
 from neuron_localcluster.cluster import Cluster
 from neuron_localcluster.errors import ClusterError
+from neuron_localcluster.node.log_server import server_context
 from neuron_localcluster.nodes import CPU_NODE, NEURON_NODE
 from neuron_localcluster.record import ClusterRecord
 
@@ -39,6 +43,35 @@ def test_new_ports_are_distinct_and_below_the_ephemeral_range() -> None:
 def test_no_free_port_is_an_error() -> None:
     with pytest.raises(OSError, match="no free port between"):
         ports.assign(["etcd"], {}, free=lambda port: False)
+
+
+@contextmanager
+def a_full_disk() -> Iterator[None]:
+    """No file of this process may grow beyond 100 bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda folder: identities.ensure_tokens(folder / "tokens.csv"),
+        lambda folder: ensure_certificates(folder / "pki", ("127.0.0.1",)),
+        lambda folder: identities.write_private(folder / "text", "x" * 200),
+        lambda folder: ClusterRecord(hub_root="x" * 200).save(folder / "cluster.json"),
+        server_context,
+    ],
+)
+def test_what_a_full_disk_interrupts_is_made_again_later(tmp_path: Path, write: Callable[[Path], object]) -> None:
+    with a_full_disk(), pytest.raises(OSError, match="File too large"):
+        write(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file() and not path.name.startswith(".")] == []
+    write(tmp_path)
+    assert not list(tmp_path.rglob("*.new"))
 
 
 def test_the_server_certificate_is_trusted_for_its_addresses(tmp_path: Path) -> None:
