@@ -19,6 +19,7 @@ from toolchain import PYTHON_NAME, ROOT, can_make_environments, find_python, suc
 _GB = 10**9
 _DISK_FRESH_GB = 20
 _DISK_SET_UP_GB = 5
+_DISK_BUILD_GB = 6
 _MEMORY_REQUIRED_GB = 4
 _MEMORY_WANTED_GB = 8
 _CPU_FLAGS = ("avx2", "fma", "bmi1", "bmi2", "f16c", "movbe")
@@ -129,10 +130,15 @@ def _control_plane() -> Finding:
     assets = os.environ.get("KUBEBUILDER_ASSETS")
     if assets and _holds_servers(Path(assets)):
         return Finding(subject, True, f"in KUBEBUILDER_ASSETS ({assets})")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neuron-operator" / "controlplane"
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neuron-operator" / "controlplane"
+    except RuntimeError as error:
+        return Finding(subject, False, f"no place to keep them ({error}); set XDG_CACHE_HOME to a folder")
     for folder in sorted(cache.glob("v*")):
         if _holds_servers(folder):
             return Finding(subject, True, f"in {folder}")
+    if objection := _objection_to(cache):
+        return Finding(subject, False, f"{objection}; set XDG_CACHE_HOME to a folder elsewhere, or make room")
     go = "the Go on PATH" if shutil.which("go") else "Go from PyPI"
     return Finding(
         subject,
@@ -140,6 +146,17 @@ def _control_plane() -> Finding:
         f"not there yet: the first `make demo` or `make test` downloads them, or builds them with {go} (8 minutes)",
         required=False,
     )
+
+
+def _objection_to(cache: Path) -> str | None:
+    """Why the programs cannot be built there."""
+    present = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
+    if not os.access(present, os.W_OK):
+        return f"nothing can be written in {present}"
+    free = shutil.disk_usage(present).free / _GB
+    if free < _DISK_BUILD_GB:
+        return f"{free:.0f} GB free in {present}, to build them takes {_DISK_BUILD_GB} GB"
+    return None
 
 
 def _holds_servers(folder: Path) -> bool:

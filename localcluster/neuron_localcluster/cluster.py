@@ -65,7 +65,7 @@ class Cluster:
     def up(self, progress: Progress = silent) -> None:
         """Start what does not run yet and wait until all of it is ready.
 
-        Raises BinariesUnavailable or StageFailed; what had started by then is left running for a look, `down` ends it.
+        Raises ClusterError; what had started by then is left running for a look, `down` ends it.
         """
         binaries = ensure_binaries(progress)
         with self._locked():

@@ -10,20 +10,34 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from neuron_localcluster.errors import ClusterError
 from neuron_localcluster.progress import StageClock
+
+_REMEDY = "set XDG_CACHE_HOME to a folder that can be written and has room"
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/neuron-operator`, or the same under `~/.cache`."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "neuron-operator"
+    """`$XDG_CACHE_HOME/neuron-operator`, or the same under `~/.cache`; raises ClusterError where there is no home."""
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "neuron-operator"
+    try:
+        return Path.home() / ".cache" / "neuron-operator"
+    except RuntimeError as error:
+        raise ClusterError(f"no place to keep programs and models ({error}); {_REMEDY}") from error
 
 
 @contextmanager
 def locked(folder: Path, clock: StageClock) -> Iterator[None]:
-    """Hold the folder's lock, so that of two processes that need it only one fills it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(folder.name + ".lock").open("w") as lock:
+    """Hold the folder's lock, so that of two processes that need it only one fills it.
+
+    Raises ClusterError where nothing can be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        opened = folder.with_name(folder.name + ".lock").open("w")
+    except OSError as error:
+        raise ClusterError(f"cannot write in {folder.parent} ({error.strerror}); {_REMEDY}") from error
+    with opened as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -35,8 +49,16 @@ def locked(folder: Path, clock: StageClock) -> Iterator[None]:
 def install(target: Path, fill: Callable[[Path], None]) -> None:
     """Let `fill` write into a temporary folder beside the target, then rename it: nobody sees half a folder.
 
-    The caller holds the target's lock; what an installation left that was killed is removed first.
+    The caller holds the target's lock; what an installation left that was killed is removed first. Raises ClusterError
+    when the disk does not take it.
     """
+    try:
+        _install(target, fill)
+    except OSError as error:
+        raise ClusterError(f"cannot fill {target}: {error}; {_REMEDY}") from error
+
+
+def _install(target: Path, fill: Callable[[Path], None]) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     for leftover in target.parent.glob(f".{target.name}.*"):
         shutil.rmtree(leftover)

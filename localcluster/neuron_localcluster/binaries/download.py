@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import urllib.request
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 from neuron_localcluster.binaries.pins import ETCD_VERSION, KUBERNETES_VERSION
@@ -34,8 +34,9 @@ def install_servers(
             _fetch(f"{kubernetes_site}/{name}", folder / name, expected, clock)
         archive = folder / _ETCD_ARCHIVE
         _fetch(f"{etcd_site}/{_ETCD_ARCHIVE}", archive, _etcd_digest(_read_text(f"{etcd_site}/SHA256SUMS")), clock)
-    except (OSError, IndexError) as error:
-        raise DownloadFailed(str(error)) from error
+    except (OSError, HTTPException, ValueError, IndexError) as error:
+        # Proxies break off, and answer with pages of their own.
+        raise DownloadFailed(f"{type(error).__name__}: {error}") from error
     _unpack_etcd(archive, folder)
     archive.unlink()
     for name in (*_PROGRAMS, "etcd"):

@@ -18,10 +18,11 @@ from neuron_localcluster.errors import BinariesUnavailable
 from neuron_localcluster.progress import Progress, StageClock, silent
 
 ASSETS_VARIABLE = "KUBEBUILDER_ASSETS"
+_VERSION_SECONDS = 30.0
 
 
 def ensure_binaries(progress: Progress = silent) -> Binaries:
-    """All programs of a cluster; raises BinariesUnavailable or StageFailed when one can be had in no way."""
+    """All programs of a cluster; raises ClusterError when one can be had in no way."""
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         raise BinariesUnavailable(
             f"a local cluster needs Linux on x86-64; this is {sys.platform}, {platform.machine()}"
@@ -73,13 +74,16 @@ def objection_to(folder: Path) -> str | None:
     if missing := [name for name in pins.SERVERS if not os.access(folder / name, os.X_OK)]:
         return f"{folder} holds no {', '.join(missing)}"
     for name in pins.SERVERS:
-        result = subprocess.run(
-            [str(folder / name), "--version"], capture_output=True, text=True, check=False, timeout=30
-        )
+        command = [str(folder / name), "--version"]
+        try:
+            result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_VERSION_SECONDS)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            # A program for another processor, say.
+            return f"{folder / name} --version failed: {error}"
         if result.returncode:
             return f"{folder / name} --version failed: {result.stderr.strip()[-200:]}"
         if not is_wanted_version(name, result.stdout):
-            return f"{folder / name} is {result.stdout.splitlines()[0]}, wanted {wanted_version(name)}"
+            return f"{folder / name} is {result.stdout.strip()[:200]}, wanted {wanted_version(name)}"
     return None
 
 

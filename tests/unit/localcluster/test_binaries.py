@@ -14,7 +14,7 @@ import pytest
 
 from neuron_localcluster.binaries import build, cache, download, locate, pins, toolchain
 from neuron_localcluster.binaries.download import DownloadFailed
-from neuron_localcluster.errors import BinariesUnavailable, StageFailed
+from neuron_localcluster.errors import BinariesUnavailable, ClusterError, StageFailed
 from neuron_localcluster.progress import StageClock, Step, silent
 
 CLOCK = StageClock("test", silent)
@@ -66,6 +66,37 @@ def test_a_program_that_does_not_run_is_refused(tmp_path: Path, script: Script) 
     write_servers(script, tmp_path)
     script(tmp_path / "etcd", "echo 'wrong architecture' >&2; exit 1")
     assert locate.objection_to(tmp_path) == f"{tmp_path}/etcd --version failed: wrong architecture"
+
+
+def test_a_program_for_another_processor_is_refused(tmp_path: Path, script: Script) -> None:
+    write_servers(script, tmp_path)
+    (tmp_path / "etcd").write_bytes(b"\x7fELF of another machine")
+    assert "Exec format error" in str(locate.objection_to(tmp_path))
+
+
+def test_a_program_that_does_not_answer_is_refused(
+    tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_servers(script, tmp_path)
+    script(tmp_path / "etcd", "exec sleep 600")
+    monkeypatch.setattr(locate, "_VERSION_SECONDS", 0.1)
+    assert "timed out" in str(locate.objection_to(tmp_path))
+
+
+def test_a_home_that_cannot_be_written_names_the_way_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc")
+    with pytest.raises(ClusterError, match=r"cannot write in /proc.*set XDG_CACHE_HOME"):
+        locate.ensure_binaries()
+
+
+def test_no_home_at_all_names_the_way_out(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", nowhere)
+    with pytest.raises(ClusterError, match="set XDG_CACHE_HOME"):
+        locate.ensure_binaries()
 
 
 def fill_clients(script: Script, home: Path) -> None:
@@ -169,6 +200,26 @@ def test_a_site_out_of_reach_fails_the_download(tmp_path: Path) -> None:
         download.install_servers(tmp_path, CLOCK, kubernetes_site="http://127.0.0.1:9", etcd_site="")
 
 
+def test_a_connection_that_breaks_off_fails_the_download(tmp_path: Path) -> None:
+    class Breaking(_Quiet):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "64")
+            self.end_headers()
+            self.wfile.write(b"half")
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Breaking) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            with pytest.raises(DownloadFailed, match="IncompleteRead"):
+                download.install_servers(tmp_path, CLOCK, kubernetes_site=url, etcd_site=url)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
 GO = """
 case "$1" in
 env) echo go1.26.8 ;;
@@ -195,6 +246,17 @@ def test_a_build_reports_how_far_it_is(
     assert "downloading Go modules (1)" in [step.detail for step in steps]
     assert (steps[-1].detail, steps[-1].fraction) == ("compiling with go1.26.8: 1 of 2 packages", 0.5)
     assert (target / "etcd").exists()
+
+
+def test_what_the_caller_builds_for_does_not_matter(
+    home: Path, tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    play_go(script, tmp_path, monkeypatch, "true")
+    for name, value in {"GOROOT": "/old/go", "GOOS": "darwin", "GOARCH": "arm64", "GOPROXY": "http://own"}.items():
+        monkeypatch.setenv(name, value)
+    environment = toolchain.ensure_go(CLOCK).environment
+    assert "GOROOT" not in environment
+    assert [environment[name] for name in ("GOOS", "GOARCH", "GOPROXY")] == ["linux", "amd64", "http://own"]
 
 
 @pytest.mark.parametrize(
