@@ -69,11 +69,15 @@ class NodeKeeper:
     async def run(self) -> None:
         """Register, then renew; never returns. An API server that is away is tried again."""
         renewals = 0
+        renewed = clock.now()
         while True:
             try:
-                if renewals % _REPORT_EVERY == 0:
+                # By the wall clock, which goes on while a laptop sleeps: the node has been found dead meanwhile.
+                expired = (clock.now() - renewed).total_seconds() > _LEASE_SECONDS
+                if expired or renewals % _REPORT_EVERY == 0:
                     uid = await self._register()
                 await self._renew(uid)
+                renewed = clock.now()
                 self.ready.set()
                 renewals += 1
                 await asyncio.sleep(_RENEW_SECONDS)
