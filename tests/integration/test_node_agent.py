@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import socket
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -22,10 +21,13 @@ from neuron_localcluster.node.process import CONTAINER_VARIABLE
 from neuron_operator import __version__
 from support.kubectl import Kubectl
 from support.local_cluster import images
+from support.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 
 IMAGE = f"neuron-operator.dev/cpu:{__version__}"
+
+_WAIT = 120
 
 # Answers every path with what the pod sees; /broken makes liveness fail.
 SERVER = """
@@ -70,10 +72,10 @@ class Pods:
     def create(self, manifest: dict[str, Any]) -> None:
         self._kubectl("create", "-f", "-", self._namespace, document=manifest)
 
-    def wait(self, name: str, path: str, value: str = "", kind: str = "pod") -> None:
-        """Until the field has the value, or any value when none is given."""
+    def wait(self, name: str, path: str, value: str = "", kind: str = "pod") -> Any:
+        """The object as it was when the field first had the value, or any value when none is given."""
         condition = f"--for=jsonpath={path}={value}".removesuffix("=")
-        self._kubectl("wait", f"{kind}/{name}", condition, "--timeout=30s", self._namespace)
+        return self._kubectl.json("wait", f"{kind}/{name}", condition, f"--timeout={_WAIT}s", self._namespace)
 
     def delete(self, name: str, *options: str) -> None:
         self._kubectl("delete", "pod", name, self._namespace, *options)
@@ -86,13 +88,13 @@ class Pods:
 
     def ended(self, name: str) -> Any:
         """How the pod's container has ended."""
-        self.wait(name, "{.status.containerStatuses[0].state.terminated.exitCode}")
-        return self.get("pod", name)["status"]["containerStatuses"][0]["state"]["terminated"]
+        ended = self.wait(name, "{.status.containerStatuses[0].state.terminated.exitCode}")
+        return ended["status"]["containerStatuses"][0]["state"]["terminated"]
 
     def process(self, name: str) -> proc.Process:
         """The process of the pod's container."""
         container_id = self.get("pod", name)["status"]["containerStatuses"][0]["containerID"]
-        (process,) = proc.with_environment(CONTAINER_VARIABLE, container_id.removeprefix("process://"))
+        (process,) = _processes(container_id.removeprefix("process://"))
         return process
 
 
@@ -107,7 +109,7 @@ WAITING = "{.status.containerStatuses[0].state.waiting.reason}"
 
 
 def get(address: str, path: str = "/") -> Any:
-    with urllib.request.urlopen(f"http://{address}:8080{path}", timeout=5) as answer:
+    with urllib.request.urlopen(f"http://{address}:8080{path}", timeout=30) as answer:
         return json.load(answer)
 
 
@@ -138,7 +140,7 @@ def test_a_deployment_behind_a_service_sees_all_that_its_manifest_gives_it(pods:
             {"name": "settings", "mountPath": "/etc/settings"},
             {"name": "work", "mountPath": "/tmp"},  # noqa: S108
         ],
-        readinessProbe={"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1},
+        readinessProbe={"httpGet": {"path": "/", "port": "http"}, "periodSeconds": 1, "timeoutSeconds": 10},
     )
     template = pod("web", server)["spec"] | {
         "restartPolicy": "Always",
@@ -228,13 +230,10 @@ def test_what_cannot_start_says_why_and_starts_once_it_can(pods: Pods) -> None:
     pods.create(pod("early", container("import os; print(os.environ['A'])", env=reference)))
     pods.create(pod("absent", {"name": "main", "image": IMAGE, "command": ["no-such-program"]}))
 
-    pods.wait("unknown", WAITING, "ImagePullBackOff")
-    message = pods.get("pod", "unknown")["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
-    assert 'failed to pull image "nowhere/none:1"' in message
-    pods.wait("early", WAITING, "CreateContainerConfigError")
-    assert pods.get("pod", "early")["status"]["containerStatuses"][0]["state"]["waiting"]["message"] == (
-        'configmap "late" not found'
-    )
+    unknown = pods.wait("unknown", WAITING, "ImagePullBackOff")["status"]["containerStatuses"][0]["state"]["waiting"]
+    assert 'failed to pull image "nowhere/none:1"' in unknown["message"]
+    early = pods.wait("early", WAITING, "CreateContainerConfigError")["status"]["containerStatuses"][0]["state"]
+    assert early["waiting"]["message"] == 'configmap "late" not found'
     ended = pods.ended("absent")
     assert (ended["exitCode"], ended["reason"]) == (128, "StartError")
     assert ended["message"] == 'exec: "no-such-program": executable file not found in $PATH'
@@ -245,30 +244,36 @@ def test_what_cannot_start_says_why_and_starts_once_it_can(pods: Pods) -> None:
 
 
 def test_a_crashing_container_is_restarted_at_once_and_then_ever_later(pods: Pods) -> None:
-    # The count of runs lies in an emptyDir, which outlives the container.
+    # The count of runs lies in an emptyDir, which outlives the container. The second run waits to be looked at.
     code = """
+import signal
 from pathlib import Path
 runs = Path("/runs/count")
 count = int(runs.read_text()) if runs.exists() else 0
 runs.write_text(str(count + 1))
-print("run", count)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+print("run", count, flush=True)
+if count:
+    signal.sigwait([signal.SIGUSR1])
 raise SystemExit(1)
 """
     crashing = container(code, volumeMounts=[{"name": "runs", "mountPath": "/runs"}])
     volumes = [{"name": "runs", "emptyDir": {}}]
     pods.create(pod("crashing", crashing, restartPolicy="Always", volumes=volumes))
-    pods.wait("crashing", WAITING, "CrashLoopBackOff")
+    pods.wait("crashing", "{.status.containerStatuses[0].restartCount}", "1")
+    assert pods.logs("crashing", "--follow", "--limit-bytes=6") == "run 1\n"
+    assert pods.logs("crashing", "--previous") == "run 0\n"
+    proc.signal_process(pods.process("crashing"), signal.SIGUSR1)
 
-    status = pods.get("pod", "crashing")["status"]
+    status = pods.wait("crashing", WAITING, "CrashLoopBackOff")["status"]
     state = status["containerStatuses"][0]
     assert (status["phase"], state["restartCount"], state["lastState"]["terminated"]["exitCode"]) == ("Running", 1, 1)
+    # Each back-off doubles the last one: had the first restart not been at once, this one would be 20 s.
     assert state["state"]["waiting"]["message"].startswith("back-off 10s restarting failed container=main")
-    assert pods.logs("crashing") == "run 1\n"
-    assert pods.logs("crashing", "--previous") == "run 0\n"
 
 
 def test_a_container_over_its_memory_limit_is_killed_as_such(pods: Pods) -> None:
-    greedy = container("import time; taken = b'x' * 2**28; time.sleep(60)", resources={"limits": {"memory": "128Mi"}})
+    greedy = container("import time; taken = b'x' * 2**28; time.sleep(600)", resources={"limits": {"memory": "128Mi"}})
     pods.create(pod("greedy", greedy))
 
     ended = pods.ended("greedy")
@@ -276,8 +281,9 @@ def test_a_container_over_its_memory_limit_is_killed_as_such(pods: Pods) -> None
 
 
 def test_a_failing_liveness_probe_restarts_and_a_service_refuses_meanwhile(pods: Pods) -> None:
-    probe = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1, "failureThreshold": 1}
-    server = container(SERVER, startupProbe={**probe, "failureThreshold": 30}, livenessProbe=probe)
+    # A server that is only slow to answer must not look like one that is broken.
+    probe = {"httpGet": {"path": "/", "port": 8080}, "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 3}
+    server = container(SERVER, startupProbe={**probe, "failureThreshold": 100}, livenessProbe=probe)
     pods.create(pod("shaky", server, restartPolicy="Always"))
     service = {"selector": {"app": "shaky"}, "ports": [{"port": 8080}]}
     pods.create({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "shaky"}, "spec": service})
@@ -292,36 +298,38 @@ def test_a_failing_liveness_probe_restarts_and_a_service_refuses_meanwhile(pods:
     assert get(address)["environment"]["HOSTNAME"] == "shaky"
 
     pods.delete("shaky")
-    with pytest.raises(ConnectionResetError), socket.create_connection((address, 8080), timeout=5) as connection:
+    with pytest.raises(ConnectionResetError), socket.create_connection((address, 8080), timeout=30) as connection:
         connection.recv(1)
 
 
 def test_deletion_gives_grace_and_leaves_no_process(pods: Pods) -> None:
     polite = (
-        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); print('up', flush=True); time.sleep(60)"
+        "import signal, sys, time; signal.signal(15, lambda *_: sys.exit(7)); print('up', flush=True); time.sleep(600)"
     )
     stubborn = (
         "import signal, subprocess, time; signal.signal(15, signal.SIG_IGN);"
-        "subprocess.Popen(['sleep', '60'], start_new_session=True); print('up', flush=True); time.sleep(60)"
+        "subprocess.Popen(['sleep', '600'], start_new_session=True); print('up', flush=True); time.sleep(600)"
     )
     for name, code in (("polite", polite), ("stubborn", stubborn), ("forced", polite)):
         pods.create(pod(name, container(code), terminationGracePeriodSeconds=1))
     marks = {}
     for name in ("polite", "stubborn", "forced"):
-        pods.wait(name, PHASE, "Running")
-        marks[name] = pods.get("pod", name)["status"]["containerStatuses"][0]["containerID"].removeprefix("process://")
+        running = pods.wait(name, PHASE, "Running")["status"]["containerStatuses"][0]
+        marks[name] = running["containerID"].removeprefix("process://")
         # Follows until the first line, so that signals meet the handlers.
         assert pods.logs(name, "--follow", "--limit-bytes=3") == "up\n"
-    assert len(proc.with_environment(CONTAINER_VARIABLE, marks["stubborn"])) == 2
+    wait_for("both processes", lambda: len(_processes(marks["stubborn"])) == 2 or None, seconds=_WAIT)
 
     pods.delete("polite")
     pods.delete("stubborn")
     pods.delete("forced", "--grace-period=0", "--force")
 
     # The pod of a forced deletion is gone from the API before the agent hears of it.
-    deadline = time.monotonic() + 10
-    while any(proc.with_environment(CONTAINER_VARIABLE, mark) for mark in marks.values()):
-        assert time.monotonic() < deadline
+    wait_for("the end of all processes", lambda: not any(map(_processes, marks.values())) or None, seconds=_WAIT)
+
+
+def _processes(mark: str) -> list[proc.Process]:
+    return proc.with_environment(CONTAINER_VARIABLE, mark)
 
 
 @pytest.fixture
@@ -337,7 +345,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def test_the_next_agent_ends_what_the_last_one_left_and_goes_on(own: Cluster) -> None:
     kubectl = Kubectl(ensure_binaries().kubectl, own.kubeconfig)
-    kubectl("wait", "--for=create", "serviceaccount/default", "--timeout=30s")
+    kubectl("wait", "--for=create", "serviceaccount/default", f"--timeout={_WAIT}s")
     pods = Pods(kubectl, "default")
     # `sh` waits for the server, which thus is a grandchild of the agent and outlives it.
     script = 'python -c "$0" & wait'
@@ -347,7 +355,7 @@ def test_the_next_agent_ends_what_the_last_one_left_and_goes_on(own: Cluster) ->
     for name in ("server", "once"):
         pods.wait(name, PHASE, "Running")
     left = pods.get("pod", "server")["status"]["containerStatuses"][0]["containerID"].removeprefix("process://")
-    assert proc.with_environment(CONTAINER_VARIABLE, left)
+    assert _processes(left)
     once = pods.process("once")
 
     agent = next(component.pid for component in own.status() if component.name == "node-agent")
@@ -356,7 +364,7 @@ def test_the_next_agent_ends_what_the_last_one_left_and_goes_on(own: Cluster) ->
     proc.signal_process(process, signal.SIGKILL)
     own.up()
 
-    assert proc.with_environment(CONTAINER_VARIABLE, left) == []
+    assert _processes(left) == []
     assert not proc.is_running(once)
     pods.wait("once", PHASE, "Failed")
     ended = pods.ended("once")

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-_TIMEOUT_SECONDS = 120
+_TIMEOUT_SECONDS = 180
 
 
 class Kubectl:
