@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,8 +149,8 @@ async def run_beside(launch: Launch, command: list[str]) -> int:
     arguments = tuple(launch.paths.localize(word) for word in command)
     beside = dataclasses.replace(
         launch,
-        # An id of its own: its end must not take the container with it.
-        container_id=f"{launch.container_id}-exec",
+        # An id of its own: its end must take neither the container nor another probe with it.
+        container_id=f"{launch.container_id}-{uuid.uuid4().hex}",
         program=program(arguments[0], launch.environment["PATH"], launch.folder),
         arguments=arguments,
     )

@@ -93,10 +93,17 @@ async def test_a_command_beside_a_container_leaves_the_container_alone(tmp_path:
     try:
         assert await run_beside(main, ["sh", "-c", 'test "$A" = 1']) == 0
         assert await run_beside(main, ["sh", "-c", "exit 4"]) == 4
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(run_beside(main, ["sleep", "100"]), 0.2)
+        slow = asyncio.create_task(run_beside(main, ["sh", "-c", "echo $$ > pid; exec sleep 100"]))
+        pid = tmp_path / "pid"
+        await _until(lambda: pid.exists() and pid.read_text() != "")
+        beside = proc.look_up(int(pid.read_text()))
+        assert beside is not None
+        assert await run_beside(main, ["true"]) == 0
+        assert proc.is_running(beside)
+        slow.cancel()
+        await asyncio.gather(slow, return_exceptions=True)
+        await _until(lambda: not proc.is_running(beside))
         assert proc.look_up(process.pid) is not None
-        await _until(lambda: not proc.with_environment(CONTAINER_VARIABLE, f"{tmp_path}-exec"))
     finally:
         process.kill()
         await process.wait()
