@@ -46,6 +46,10 @@ class CountingGateway:
         self.writes.append(f"apply {manifest['kind']}")
         return await self._gateway.apply(manifest)
 
+    async def merge(self, live: Manifest, changes: Manifest) -> Manifest:
+        self.writes.append(f"merge {live['kind']}")
+        return await self._gateway.merge(live, changes)
+
     async def replace_status(self, manifest: Manifest) -> Manifest:
         self.writes.append("status")
         return await self._gateway.replace_status(manifest)

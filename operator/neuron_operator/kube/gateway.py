@@ -89,6 +89,13 @@ class Gateway:
         path = _path(kind_of(manifest), *key_of(manifest))
         return _clean(await self._write("PATCH", path, manifest, query, content_type="application/apply-patch+yaml"))
 
+    async def merge(self, live: Manifest, changes: Manifest) -> Manifest:
+        """Merge changes into an object as it was read; lists are replaced as a whole. Raises Conflict."""
+        unchanged = {name: live["metadata"][name] for name in ("uid", "resourceVersion")}
+        path, query = _path(kind_of(live), *key_of(live)), {"fieldManager": FIELD_MANAGER}
+        body = {**changes, "metadata": unchanged}
+        return _clean(await self._write("PATCH", path, body, query, content_type="application/merge-patch+json"))
+
     async def replace(self, manifest: Manifest) -> Manifest:
         """Replace an object at its resourceVersion. Raises Conflict, also when it is gone by now."""
         return await self._replace(_path(kind_of(manifest), *key_of(manifest)), manifest)

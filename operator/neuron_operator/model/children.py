@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from neuron_operator.api.objects import (
+    SERVICE,
     Key,
     Kind,
     Manifest,
@@ -13,11 +14,13 @@ from neuron_operator.api.objects import (
     labels_of,
     uid_of,
 )
-from neuron_operator.errors import AlreadyExists, OperatorError
+from neuron_operator.errors import AlreadyExists, OperatorError, Rejected
 from neuron_operator.loop.snapshot import Snapshot
 
 from .resources import names
 from .resources.difference import differs
+
+_INVALID = 422
 
 
 class Foreign(OperatorError):
@@ -41,6 +44,9 @@ class Cluster(Protocol):
 
     async def apply(self, manifest: Manifest) -> Manifest:
         """Apply server-side as `neuron-operator`."""
+
+    async def merge(self, live: Manifest, changes: Manifest) -> Manifest:
+        """Merge changes into an object as it was read; lists are replaced as a whole. Raises Conflict."""
 
     async def replace_status(self, manifest: Manifest) -> Manifest:
         """Replace the status of an object at its resourceVersion. Raises Conflict."""
@@ -67,7 +73,20 @@ class Children:
             self._check_ours(desired, live)
             if not differs(desired, live):
                 return live
+        try:
+            return self._remember(await self._cluster.apply(desired))
+        except Rejected as error:
+            if live is None or error.status != _INVALID or kind_of(live) != SERVICE:
+                raise
+        # Ports are merged by number: beside one that somebody gave another number, ours would have its name twice.
+        await self._cluster.merge(live, {"spec": {"ports": desired["spec"]["ports"]}})
         return self._remember(await self._cluster.apply(desired))
+
+    async def scale_down(self, live: Manifest) -> Manifest:
+        """Take a Deployment's replicas away, whatever else it looks like."""
+        if live["spec"].get("replicas") == 0:
+            return live
+        return self._remember(await self._cluster.merge(live, {"spec": {"replicas": 0}}))
 
     async def create(self, desired: Manifest) -> Manifest:
         """Create a child that never changes, or return the one that is there. Raises Foreign."""

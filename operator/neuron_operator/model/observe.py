@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from neuron_operator.api.impact import revision_hash
 from neuron_operator.api.objects import (
     CONTROLLER_REVISION,
@@ -22,7 +24,7 @@ from neuron_operator.loop.snapshot import Snapshot
 from .jobs import CompileJob, observe_job
 from .resources import names
 from .resources.service import selected_revision
-from .revision import Revision, parse_revision
+from .revision import Revision, parent_name, parse_revision
 from .serving_state import ready_replicas
 
 
@@ -35,6 +37,8 @@ class Observed:
     """Hash of the revision that the spec asks for."""
     revisions: Mapping[str, Revision]
     """By hash, oldest first."""
+    unreadable: frozenset[str]
+    """Hashes of revisions whose record this release cannot read."""
     jobs: tuple[CompileJob, ...]
     """Compile Jobs of all artifacts, by attempt."""
     deployments: Mapping[str, Manifest]
@@ -49,7 +53,7 @@ class Observed:
         So a Service that somebody deleted or edited comes back as it was.
         """
         selected = selected_revision(self.service) if self.service is not None else ""
-        if selected in self.revisions:
+        if selected in self.revisions or selected in self.unreadable:
             return selected
         serving = [hash_ for hash_ in self.revisions if ready_replicas(self.deployments.get(hash_)) > 0]
         return serving[-1] if serving else None
@@ -77,10 +81,7 @@ def observe(model: NeuronModel, snapshot: Snapshot) -> Observed:
         return [manifest for manifest in kind_objects if is_owned_by(manifest, model.metadata.uid)]
 
     pods = snapshot.list(POD, namespace=namespace, label=label)
-    revisions = [
-        parse_revision(manifest)
-        for manifest in owned(snapshot.list(CONTROLLER_REVISION, namespace=namespace, label=label))
-    ]
+    revisions, unreadable = _read(owned(snapshot.list(CONTROLLER_REVISION, namespace=namespace, label=label)), name)
     jobs = [observe_job(job, pods) for job in owned(snapshot.list(JOB, namespace=namespace, label=label))]
     deployments = owned(snapshot.list(DEPLOYMENT, namespace=namespace, label=label))
     service = snapshot.get(SERVICE, Key(namespace, names.service(name)))
@@ -88,8 +89,22 @@ def observe(model: NeuronModel, snapshot: Snapshot) -> Observed:
         model=model,
         target=revision_hash(model.spec),
         revisions={revision.hash: revision for revision in sorted(revisions, key=lambda revision: revision.number)},
+        unreadable=unreadable,
         jobs=tuple(sorted(jobs, key=lambda job: job.attempt)),
         deployments={manifest["metadata"]["name"].rpartition("-")[2]: manifest for manifest in deployments},
         service=service if service is not None and is_owned_by(service, model.metadata.uid) else None,
         serving_pods=tuple(pod for pod in pods if labels_of(pod).get(names.COMPONENT_LABEL) == names.SERVING_COMPONENT),
     )
+
+
+def _read(manifests: list[Manifest], model: str) -> tuple[list[Revision], frozenset[str]]:
+    """The revisions that can be read, and the hashes of the others."""
+    revisions, unreadable = [], set()
+    for manifest in manifests:
+        if parent_name(manifest) != model:
+            continue
+        try:
+            revisions.append(parse_revision(manifest))
+        except ValidationError:
+            unreadable.add(manifest["metadata"]["name"].rpartition("-")[2])
+    return revisions, frozenset(unreadable)

@@ -2,12 +2,17 @@
 
 A revision that exists is applied from its record and never decided anew. So an upgrade of the operator, a new default
 image or a moved branch restarts nobody's pods; new code affects new revisions only.
+
+Who may write ControllerRevisions of a namespace may write anything into them. So a record decides what serves, never
+whose object that is or where it lies, and a store of another namespace makes it unreadable.
 """
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from neuron_operator.api.objects import CONTROLLER_REVISION, Manifest
+from pydantic import ValidationInfo, field_validator
+
+from neuron_operator.api.objects import CONTROLLER_REVISION, DEPLOYMENT, Manifest
 from neuron_operator.api.status import PlanStatus, SourceStatus
 from neuron_operator.api.v1alpha1 import NeuronModel
 from neuron_runtime.contract.digests import ContractModel, Digest
@@ -58,6 +63,21 @@ class RevisionRecord(ContractModel):
     deployment: Manifest
     """The serving Deployment as it was rendered, without replicas."""
 
+    @field_validator("store")
+    @classmethod
+    def _belongs_to_the_namespace(cls, store: StoreLocation, info: ValidationInfo) -> StoreLocation:
+        namespace = (info.context or {}).get("namespace")
+        if namespace is not None and store.domain not in (SHARED_DOMAIN, namespace_domain(namespace)):
+            raise ValueError(f"{store.domain} is the sharing domain of another namespace")
+        return store
+
+    @field_validator("deployment")
+    @classmethod
+    def _says_what_serves(cls, deployment: Manifest) -> Manifest:
+        if not isinstance(deployment.get("spec"), dict) or not isinstance(deployment.get("metadata"), dict):
+            raise ValueError("a Deployment has metadata and a spec")
+        return deployment
+
 
 @dataclass(frozen=True)
 class Revision:
@@ -78,12 +98,15 @@ class Revision:
 
 
 def parse_revision(manifest: Manifest) -> Revision:
-    """Read a ControllerRevision of ours. Raises pydantic's ValidationError when it is not one of ours after all."""
+    """Read a ControllerRevision of ours. Raises pydantic's ValidationError when it is not one of ours after all, or
+    was written by a release that this one cannot read."""
     return Revision(
         model=parent_name(manifest),
         hash=manifest["metadata"]["name"].rpartition("-")[2],
         number=int(manifest["revision"]),
-        record=RevisionRecord.model_validate(manifest.get("data")),
+        record=RevisionRecord.model_validate(
+            manifest.get("data"), context={"namespace": manifest["metadata"]["namespace"]}
+        ),
         manifest=manifest,
     )
 
@@ -106,3 +129,16 @@ def controller_revision(model: NeuronModel, revision: str, number: int, record: 
         },
     )
     return {**manifest, "revision": number, "data": record.to_document()}
+
+
+def recorded_deployment(model: NeuronModel, revision: Revision) -> Manifest:
+    """The Deployment of the record, as a child of the model in its own namespace whatever the record says of that."""
+    recorded = revision.record.deployment
+    manifest = child(
+        model,
+        api_version=DEPLOYMENT.api_version,
+        kind=DEPLOYMENT.name,
+        name=names.deployment(model.metadata.name, revision.hash),
+        labels=recorded["metadata"].get("labels") or {},
+    )
+    return {**manifest, "spec": recorded["spec"]}

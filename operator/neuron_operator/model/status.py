@@ -21,7 +21,7 @@ _MESSAGE_LENGTH = 550
 _NOT_REACHED = {
     ConditionType.SOURCE_RESOLVED: (Reason.RESOLVING, "The source is not resolved yet"),
     ConditionType.PLANNED: (Reason.PLANNING, "Planning waits for the source"),
-    ConditionType.COMPILED: (Reason.LOOKING_UP, "The artifact is looked up once the plan stands"),
+    ConditionType.COMPILED: (Reason.LOOKING_UP, "The artifact is not looked up yet"),
 }
 
 # What is being done while a condition is not decided yet.
@@ -38,7 +38,7 @@ def project(scope: Scope, step: Step, condition: ConditionType, word: Phase, now
     model, observed = scope.model, scope.observed
     ready = _ready(scope, step)
     revision = scope.revision
-    active = observed.revisions.get(observed.active or "")
+    active = observed.active
     deployment = observed.deployments.get(observed.active or "")
     status = Status(
         observed_generation=model.metadata.generation,
@@ -50,7 +50,8 @@ def project(scope: Scope, step: Step, condition: ConditionType, word: Phase, now
         compile=scope.compile,
         last_failure=scope.failure or _last_failure(step, condition),
         revisions=RevisionsStatus(
-            active=active.name if active is not None else None, target=revision.name if revision is not None else None
+            active=names.controller_revision(model.metadata.name, active) if active is not None else None,
+            target=revision.name if revision is not None else None,
         ),
         serving=_serving(scope),
         replicas=existing_replicas(deployment),

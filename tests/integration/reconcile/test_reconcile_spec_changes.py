@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from neuron_operator.api.objects import CONTROLLER_REVISION, DEPLOYMENT, JOB, uid_of
+from neuron_operator.api.objects import CONTROLLER_REVISION, DEPLOYMENT, JOB, POD, uid_of
 from support.artifact_store import ArtifactStore
 from support.hub import Hub
 from support.reconciling import World, condition, selected
@@ -16,9 +16,12 @@ async def test_suspending_stops_everything_and_goes_back(world: World, store: Ar
     deployment = await world.serve(store)
     world.edit({"suspend": True})
     await world.reconcile()
+    assert (await world.status())["message"].endswith("the serving pods are ending")
     await world.has_ready(deployment, 0)
+    await world.gone(POD, [pod["metadata"]["name"] for pod in await world.all(POD)])
     status = await world.settle()
     assert status["phase"] == "Suspended"
+    assert status["message"].endswith("nothing is served")
     assert condition(status, "Ready") == ("False", "Suspended")
     assert condition(status, "Available") == ("False", "NoReadyReplicas")
     assert condition(status, "Compiled") == ("True", "ArtifactReused")
@@ -27,6 +30,18 @@ async def test_suspending_stops_everything_and_goes_back(world: World, store: Ar
     await world.reconcile()
     await world.make_ready(await world.one(DEPLOYMENT))
     assert (await world.settle())["phase"] == "Ready"
+
+
+async def test_suspending_stops_pods_whose_record_is_gone(world: World, store: ArtifactStore) -> None:
+    deployment = await world.serve(store)
+    world.kubectl("delete", "controllerrevision", "--all", "-n", world.namespace)
+    world.edit({"suspend": True})
+    await world.reconcile()
+    await world.has_ready(deployment, 0)
+    assert (await world.one(DEPLOYMENT))["spec"]["replicas"] == 0
+    world.counting.writes.clear()
+    await world.settle()
+    assert "merge Deployment" not in world.writes
 
 
 async def test_suspending_a_compile_ends_it(world: World, store: ArtifactStore) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,32 @@ async def test_drift_is_put_back(world: World, store: ArtifactStore) -> None:
     assert selected(await world.service()) == name.rpartition("-")[2]
 
 
+SERVICE_EDITS: dict[str, dict[str, Any]] = {
+    "another selector": {"selector": {"neuron-operator.dev/revision": "other"}},
+    "more in the selector": {"selector": {"only": "some"}},
+    "another port": {"ports": [{"name": "http", "port": 9090, "targetPort": "http"}]},
+    "a target port that no pod has": {"ports": [{"name": "http", "port": 8080, "targetPort": "other"}]},
+}
+
+
+@pytest.mark.parametrize("case", SERVICE_EDITS)
+async def test_the_service_leads_to_the_pods_again_at_the_same_address(
+    world: World, store: ArtifactStore, case: str
+) -> None:
+    await world.serve(store)
+    before = await world.service()
+    assert before is not None
+    world.patch("service", "llama", {"spec": SERVICE_EDITS[case]})
+    await world.reconcile()
+    after = await world.service()
+    assert after is not None
+    assert after["spec"] == before["spec"]
+    assert condition(await world.status(), "Ready") == ("True", "Ready")
+    world.counting.writes.clear()
+    await world.reconcile()
+    assert world.writes == []
+
+
 async def test_labels_that_somebody_took_away_come_back(world: World, store: ArtifactStore) -> None:
     deployment = await world.serve(store)
     taken = {"neuron-operator.dev/revision": None, "neuron-operator.dev/model": None}
@@ -105,6 +132,32 @@ async def test_a_revision_takes_the_labels_of_others(world: World, store: Artifa
         )
     await world.reconcile()
     assert condition(await world.status(), "Planned") == ("True", "Planned")
+
+
+async def test_a_record_that_another_release_wrote_stops_nothing_and_is_told(
+    world: World, store: ArtifactStore
+) -> None:
+    deployment = await world.serve(store)
+    name = (await world.revision()).name
+    recorded = await world.one(CONTROLLER_REVISION)
+    world.kubectl("delete", "controllerrevision", name, "-n", world.namespace)
+    metadata = {key: recorded["metadata"][key] for key in ("name", "namespace", "labels", "ownerReferences")}
+    newer = recorded | {"metadata": metadata, "data": recorded["data"] | {"contractVersion": 2}}
+    world.kubectl("create", "-f", "-", document=newer)
+    await world.reconcile()
+    status = await world.status()
+    assert condition(status, "Ready") == condition(status, "Planned") == ("False", "InvalidSpec")
+    assert condition(status, "Available") == ("True", "ReplicasReady")
+    assert f"ControllerRevision {name}" in status["message"]
+    assert (status["phase"], status["revisions"]) == ("Degraded", {"active": name})
+    assert world.writes == ["status"]
+    world.edit({"suspend": True})
+    await world.reconcile()
+    await world.has_ready(deployment, 0)
+    world.kubectl("delete", "controllerrevision", name, "-n", world.namespace)
+    world.edit({"suspend": False})
+    await world.reconcile()
+    assert (await world.revision()).record.contract_version == 1
 
 
 async def test_a_foreign_service_is_never_taken_over(world: World, store: ArtifactStore) -> None:

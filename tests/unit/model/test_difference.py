@@ -131,3 +131,11 @@ JSON = st.recursive(
 @given(JSON)
 def test_nothing_differs_from_itself(document: Any) -> None:
     assert not differs(document, deepcopy(document))
+
+
+def test_a_selector_is_taken_as_a_whole() -> None:
+    desired = {"spec": {"selector": {"app": "llama"}, "type": "ClusterIP"}}
+    live = {"spec": {"selector": {"app": "llama"}, "type": "ClusterIP", "clusterIP": "127.96.0.1"}}
+    assert not differs(desired, live)
+    live["spec"]["selector"] = {"app": "llama", "only": "some"}
+    assert differs(desired, live)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from neuron_operator.api.impact import revision_hash
 from neuron_operator.api.objects import Manifest, is_owned_by, labels_of
@@ -17,7 +18,7 @@ from neuron_operator.model.resources.deployment import with_artifact, with_scale
 from neuron_operator.model.resources.difference import differs
 from neuron_operator.model.resources.service import endpoint, selected_revision, service
 from neuron_operator.model.resources.service_accounts import service_accounts
-from neuron_operator.model.revision import controller_revision, parse_revision
+from neuron_operator.model.revision import controller_revision, parse_revision, recorded_deployment
 from neuron_operator.settings import Identities
 from neuron_runtime.contract.digests import digest_of
 from neuron_runtime.contract.launch import CompileSpec, ServingSpec
@@ -219,6 +220,42 @@ def test_a_record_keeps_what_a_newer_release_added_readable() -> None:
     stored = json.loads(json.dumps(REVISION.manifest))
     stored["data"]["addedLater"] = {"x": 1}
     assert parse_revision(stored).record == record(LLAMA)
+
+
+FORGED: dict[str, dict[str, Any]] = {
+    "another store": {"store": {**REVISION.record.store.to_document(), "domain": "ns/another"}},
+    "a newer contract": {"contractVersion": 2},
+    "no spec": {"deployment": {"metadata": {}}},
+    "nothing": {"request": None},
+}
+
+
+@pytest.mark.parametrize("case", FORGED)
+def test_a_record_that_is_not_ours_is_not_read(case: str) -> None:
+    stored = json.loads(json.dumps(REVISION.manifest))
+    stored["data"] |= FORGED[case]
+    with pytest.raises(ValidationError):
+        parse_revision(stored)
+
+
+def test_a_record_does_not_say_whose_the_deployment_is_or_where() -> None:
+    stored = json.loads(json.dumps(REVISION.manifest))
+    stored["data"]["deployment"] |= {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {
+            "name": "admin",
+            "namespace": "kube-system",
+            "ownerReferences": [],
+            "annotations": {"role": "admin"},
+            "labels": {names.MODEL_LABEL: "another", names.MANAGED_BY_LABEL: "me", "theirs": "stays"},
+        },
+    }
+    rendered = REVISION.record.deployment
+    found = recorded_deployment(LLAMA, parse_revision(stored))
+    expected = {names.MANAGED_BY_LABEL: names.MANAGED_BY, names.MODEL_LABEL: "llama", "theirs": "stays"}
+    assert found == rendered | {"metadata": rendered["metadata"] | {"labels": expected}}
+    assert recorded_deployment(LLAMA, REVISION) == rendered
 
 
 def test_accounts_carry_the_platforms_annotations_and_no_owner() -> None:

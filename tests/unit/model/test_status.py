@@ -66,6 +66,7 @@ def scope(
         model=of,
         target=target.hash,
         revisions=revisions,
+        unreadable=frozenset(),
         jobs=(),
         deployments=deployments,
         service=service(of, active) if active is not None else None,

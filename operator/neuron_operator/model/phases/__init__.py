@@ -14,7 +14,7 @@ from .compile import cancel_superseded, compile_artifact
 from .identities import apply_identities
 from .retire import delete_finished_jobs, retire
 from .serve import bring_up, keep_serving, stop_when_suspended, switch
-from .source import plan_model, record_revision, resolve_source
+from .source import check_records, plan_model, record_revision, resolve_source
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Phase:
 
 PHASES = (
     Phase(stop_when_suspended, ConditionType.READY, PhaseWord.SUSPENDED),
+    Phase(check_records, ConditionType.PLANNED, PhaseWord.PENDING),
     Phase(keep_serving, ConditionType.READY, PhaseWord.PENDING),
     Phase(resolve_source, ConditionType.SOURCE_RESOLVED, PhaseWord.RESOLVING),
     Phase(plan_model, ConditionType.PLANNED, PhaseWord.PLANNING),

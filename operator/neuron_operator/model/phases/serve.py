@@ -9,7 +9,7 @@ from neuron_operator.diagnosis.containers import Diagnosis
 from neuron_operator.model.jobs import JobState
 from neuron_operator.model.resources.deployment import ARTIFACT_ANNOTATION, with_artifact, with_scale
 from neuron_operator.model.resources.service import service
-from neuron_operator.model.revision import Revision
+from neuron_operator.model.revision import Revision, recorded_deployment
 from neuron_operator.model.scope import Scope
 from neuron_operator.model.serving_state import Trouble, is_available, trouble_of
 from neuron_operator.model.steps import Continue, Fail, Step, Wait, as_cause
@@ -20,6 +20,8 @@ from neuron_runtime.contract.digests import canonical_json
 _ARTIFACT_REASONS = frozenset({Reason.ARTIFACT_DAMAGED, Reason.ARTIFACT_INCOMPATIBLE})
 _MISSING_REASONS = frozenset({Reason.ARTIFACT_MISSING, Reason.SOURCE_MISSING})
 
+_ENDED = ("Succeeded", "Failed")
+
 
 async def stop_when_suspended(scope: Scope, tools: Tools) -> Step:
     """While `spec.suspend` is true: no compile runs and no pod serves. Revisions and artifacts stay."""
@@ -28,9 +30,13 @@ async def stop_when_suspended(scope: Scope, tools: Tools) -> Step:
     for job in scope.observed.jobs:
         if job.state is JobState.LIVE:
             await tools.children.delete(job.manifest)
-    for hash_ in scope.observed.deployments:
+    for hash_, deployment in scope.observed.deployments.items():
         if hash_ in scope.observed.revisions:
             await _apply(scope, tools, scope.observed.revisions[hash_], replicas=0)
+        else:
+            await tools.children.scale_down(deployment)
+    if any(pod["status"].get("phase") not in _ENDED for pod in scope.observed.serving_pods):
+        return Wait(Reason.SUSPENDED, "spec.suspend is true: nothing is compiled, and the serving pods are ending")
     return Wait(Reason.SUSPENDED, "spec.suspend is true: nothing is compiled and nothing is served")
 
 
@@ -79,7 +85,7 @@ async def _apply(
     scope: Scope, tools: Tools, revision: Revision, *, replicas: int, artifact: ArtifactStatus | None = None
 ) -> Manifest:
     facts = artifact or recorded_artifact(revision, scope.observed.deployments.get(revision.hash))
-    desired = with_scale(revision.record.deployment, replicas)
+    desired = with_scale(recorded_deployment(scope.model, revision), replicas)
     if facts is not None:
         desired = with_artifact(desired, canonical_json(facts.to_document()).decode())
     return await tools.children.ensure(desired)

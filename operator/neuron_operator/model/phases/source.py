@@ -1,6 +1,6 @@
 """From the spec to a recorded revision: resolve the source, plan, write the ControllerRevision.
 
-All three do nothing once the revision is recorded: what it holds was decided, and stays.
+These do nothing once the revision is recorded: what it holds was decided, and stays.
 """
 
 from neuron_operator import hub
@@ -8,6 +8,7 @@ from neuron_operator.api.conditions import Reason
 from neuron_operator.api.impact import revision_inputs
 from neuron_operator.api.status import MemoryStatus, PlanStatus
 from neuron_operator.api.v1alpha1 import NeuronModel
+from neuron_operator.model.resources import names
 from neuron_operator.model.resources.deployment import rendered_deployment
 from neuron_operator.model.revision import (
     SHARED_DOMAIN,
@@ -32,6 +33,20 @@ from neuron_runtime.contract.store import StoreLocation
 _HUB_PAUSE_SECONDS = 30.0
 # A repository or an access right may appear without any change of the spec.
 _LOOK_AGAIN_SECONDS = 300.0
+
+
+async def check_records(scope: Scope, tools: Tools) -> Step:
+    """Touch nothing while a revision that matters now was recorded in a form that this release does not know."""
+    observed = scope.observed
+    for revision in (observed.target, observed.active):
+        if revision is not None and revision in observed.unreadable:
+            name = names.controller_revision(scope.model.metadata.name, revision)
+            remedy = (
+                f"Install the release that wrote it. Deleting ControllerRevision {name} has it decided anew, which may "
+                f"compile and restart pods"
+            )
+            return Fail(Reason.INVALID_SPEC, f"ControllerRevision {name} was written by another release", remedy)
+    return Continue()
 
 
 async def resolve_source(scope: Scope, tools: Tools) -> Step:

@@ -1,7 +1,8 @@
 """Whether a live object differs from what is wanted of it, leaf by leaf.
 
 Only leaves of the wanted manifest count: defaults that the API server filled in and fields that others own are not
-differences. So a steady state needs no write, and a hand-made change to a field of ours is seen.
+differences, but for what the API server takes as a whole. So a steady state needs no write, and a hand-made change to
+a field of ours is seen.
 """
 
 import re
@@ -11,6 +12,8 @@ from typing import Any
 # Keys by which the API server merges lists of objects (`x-kubernetes-list-map-keys`), most specific first. Others may
 # add items of their own to such lists (a sidecar, a port); these are not ours to remove.
 _MERGE_KEYS = ("mountPath", "containerPort", "uid", "name", "port")
+# Others can add nothing to these: the API server takes them as a whole.
+_WHOLE = "selector"
 _QUANTITIES = frozenset({"limits", "requests"})
 _QUANTITY = re.compile(r"([0-9.]+(?:[eE][+-]?[0-9]+)?)([numkMGTPE]?|[KMGTPE]i)")
 _DECIMAL_SUFFIXES = {suffix: Decimal(1000) ** power for power, suffix in enumerate("num", start=-3)}
@@ -23,13 +26,16 @@ def differs(desired: Any, live: Any) -> bool:
     if isinstance(desired, dict):
         if not isinstance(live, dict):
             return bool(desired)
-        return any(
-            _amounts_differ(value, live.get(key)) if key in _QUANTITIES else differs(value, live.get(key))
-            for key, value in desired.items()
-        )
+        return any(_values_differ(key, value, live.get(key)) for key, value in desired.items())
     if isinstance(desired, list):
         return _lists_differ(desired, live)
     return bool(desired != live)
+
+
+def _values_differ(key: str, desired: Any, live: Any) -> bool:
+    if key == _WHOLE:
+        return bool(desired != live)
+    return _amounts_differ(desired, live) if key in _QUANTITIES else differs(desired, live)
 
 
 def _lists_differ(desired: list[Any], live: Any) -> bool:

@@ -21,7 +21,7 @@ def child(
     metadata: dict[str, Any] = {
         "name": name,
         "namespace": model.metadata.namespace,
-        "labels": {names.MANAGED_BY_LABEL: names.MANAGED_BY, names.MODEL_LABEL: model.metadata.name, **labels},
+        "labels": {**labels, names.MANAGED_BY_LABEL: names.MANAGED_BY, names.MODEL_LABEL: model.metadata.name},
         "ownerReferences": [owner_reference(model)],
     }
     if annotations:
