@@ -13,13 +13,11 @@ from demo.screen import duration
 
 def model_lines(table: str, address: str) -> list[str]:
     """The model in kubectl's own words, and where it answers."""
-    inside = f"http://{settings.MODEL}.{settings.NAMESPACE}.svc:{address.rpartition(':')[2]}"
     return [
         "$ kubectl get nm",
         *table.splitlines(),
         "",
         f"Endpoint  {address}",
-        f"          {inside} from inside the cluster",
     ]
 
 

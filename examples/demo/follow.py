@@ -18,7 +18,9 @@ from neuron_runtime.contract.progress import PROGRESS_PORT, Progress
 
 _POLL_SECONDS = 1.0
 _DEADLINE_SECONDS = 30 * 60.0
-_COMPILE_PODS = f"neuron-operator.dev/model={settings.MODEL},app.kubernetes.io/component=compile"
+_MODEL_PODS = f"neuron-operator.dev/model={settings.MODEL}"
+_COMPILE_PODS = f"{_MODEL_PODS},app.kubernetes.io/component=compile"
+_PODS_LOG = f"kubectl logs --namespace={settings.NAMESPACE} --selector={_MODEL_PODS} --prefix --tail=-1"
 
 
 class Follower:
@@ -66,7 +68,8 @@ class Follower:
 
     def _check(self, model: Manifest) -> None:
         if failure := progress.failure(model):
-            raise DemoFailed(failure.message, remedy=failure.remedy, excerpt=failure.log_tail)
+            log = _PODS_LOG if failure.in_container else None
+            raise DemoFailed(failure.message, remedy=failure.remedy, excerpt=failure.log_tail, log=log)
 
     def _show(self, model: Manifest, shown: int) -> None:
         name, kind = MILESTONES[shown]

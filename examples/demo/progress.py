@@ -23,6 +23,8 @@ class Failure:
     message: str
     remedy: str
     log_tail: tuple[str, ...]
+    in_container: bool
+    """Whether a container of the model's has ended so, and has left a log."""
 
 
 def is_current(model: Manifest) -> bool:
@@ -72,6 +74,7 @@ def failure(model: Manifest) -> Failure | None:
         message=str(ready.get("message") or stalled.get("message", "")),
         remedy=str(last.get("remedy", "")),
         log_tail=tuple(str(last.get("logTail", "")).splitlines()),
+        in_container="exitCode" in last,
     )
 
 

@@ -31,14 +31,17 @@ class ScriptedCluster:
         return self._changing
 
 
-class SilentTools:
-    """A kubectl whose watch tells nothing any more."""
+class ScriptedTools:
+    """A kubectl whose watch tells of one version of the model, if any, and then nothing."""
 
-    def watch(self, *_arguments: str) -> SilentTools:
+    def __init__(self, model: dict[str, Any] | None = None) -> None:
+        self._model = model
+
+    def watch(self, *_arguments: str) -> ScriptedTools:
         return self
 
-    def newest(self, _seconds: float) -> None:
-        return None
+    def newest(self, _seconds: float) -> dict[str, Any] | None:
+        return self._model
 
     def close(self) -> None:
         return None
@@ -58,10 +61,34 @@ def test_what_has_ended_is_named_with_the_end_of_its_log(tmp_path: Path) -> None
 def test_a_cluster_that_ends_while_the_model_is_followed_fails_the_demo(tmp_path: Path) -> None:
     alive: dict[str, int | None] = {"etcd": 1, "node-agent": 2}
     cluster: Any = ScriptedCluster(tmp_path, alive, alive, {**alive, "node-agent": None})
-    tools: Any = SilentTools()
+    tools: Any = ScriptedTools()
 
     with pytest.raises(DemoFailed, match="this has ended: node-agent"):
         Follower(tools, Screen(io.StringIO(), io.StringIO()), cluster).run()
+
+
+@pytest.mark.parametrize(
+    ("last", "log"),
+    [
+        (
+            {"stage": "Compile", "exitCode": 3},
+            "kubectl logs --namespace=default --selector=neuron-operator.dev/model=smollm2 --prefix --tail=-1",
+        ),
+        ({"stage": "Resolve"}, None),
+    ],
+)
+def test_a_failed_model_names_the_log_of_its_pods_where_there_is_one(
+    tmp_path: Path, last: dict[str, Any], log: str | None
+) -> None:
+    conditions = [{"type": "Stalled", "status": "True", "message": "it failed"}]
+    status = {"observedGeneration": 1, "conditions": conditions, "lastFailure": last}
+    tools: Any = ScriptedTools({"metadata": {"generation": 1}, "status": status})
+    cluster: Any = ScriptedCluster(tmp_path, {"etcd": 1})
+
+    with pytest.raises(DemoFailed, match="it failed") as failed:
+        Follower(tools, Screen(io.StringIO(), io.StringIO()), cluster).run()
+
+    assert failed.value.log == log
 
 
 def test_a_cluster_that_another_command_ends_is_no_failure(tmp_path: Path) -> None:

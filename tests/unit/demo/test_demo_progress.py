@@ -50,11 +50,11 @@ def test_model_without_a_status_has_passed_nothing() -> None:
 
 
 def test_failure_comes_with_its_remedy_and_the_end_of_the_log() -> None:
-    last = {"stage": "Compiling", "code": "X", "message": "m", "remedy": "Add memory", "logTail": "one\ntwo"}
+    last = {"stage": "Compile", "code": "X", "message": "m", "remedy": "Add memory", "logTail": "one\ntwo"}
 
     failure = progress.failure(model("Stalled", lastFailure=last))
 
-    assert failure == progress.Failure("Stalled it is", "Add memory", ("one", "two"))
+    assert failure == progress.Failure("Stalled it is", "Add memory", ("one", "two"), in_container=False)
 
 
 def test_retries_are_not_a_failure() -> None:
