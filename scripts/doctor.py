@@ -14,7 +14,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from toolchain import PYTHON_NAME, ROOT, can_make_environments, find_python, succeeds, written_stamp
+from toolchain import (
+    PYTHON_NAME,
+    ROOT,
+    can_make_environments,
+    find_python,
+    objection_to_place,
+    succeeds,
+    written_stamp,
+)
 
 _GB = 10**9
 _DISK_FRESH_GB = 20
@@ -45,6 +53,7 @@ def findings() -> Iterator[Finding]:
     yield _processor()
     yield _python()
     yield from map(_tool, _TOOLS)
+    yield _place()
     yield _disk()
     yield _memory()
     yield from map(_loopback, _LOOPBACK_ADDRESSES)
@@ -92,6 +101,11 @@ def _tool(name: str) -> Finding:
     if path is None or not succeeds([path, "--version"]):
         return Finding(name, False, f"Debian, Ubuntu: apt install {_TOOLS[name]}")
     return Finding(name, True, path)
+
+
+def _place() -> Finding:
+    objection = objection_to_place()
+    return Finding("folder", objection is None, objection or str(ROOT))
 
 
 def _disk() -> Finding:

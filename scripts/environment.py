@@ -25,6 +25,7 @@ from toolchain import (
     STAMP,
     can_make_environments,
     find_python,
+    objection_to_place,
     succeeds,
     wanted_stamp,
     written_stamp,
@@ -53,6 +54,8 @@ def main() -> int:
 
 
 def _set_up() -> int:
+    if objection := objection_to_place():
+        raise SetupError(objection)
     torch = _torch_requirement()
     stamp = wanted_stamp(torch)
     if ENVIRONMENT_PYTHON.exists() and written_stamp() == stamp:

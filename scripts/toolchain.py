@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,22 @@ PROJECT = ROOT / "pyproject.toml"
 
 PYTHON_VERSION = (3, 11)
 PYTHON_NAME = "python3.11"
+
+
+def objection_to_place(root: Path = ROOT) -> str | None:
+    """Why nothing could be compiled in a clone that lies there."""
+    # torch takes the compiler's command line apart at spaces and quotes, and the environment stands on PATH.
+    if _words(root) == [str(root)] and ":" not in str(root):
+        return None
+    return f"{root} has a space, quote, backslash or colon in its name; move the clone to a folder without"
+
+
+def _words(root: Path) -> list[str]:
+    try:
+        return shlex.split(str(root))
+    except ValueError:
+        # An unclosed quote.
+        return []
 
 
 def find_python() -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def model_lines(table: str, address: str) -> list[str]:
 
 def environment_line(kubeconfig: Path, clients: Path) -> str:
     """What makes kubectl and helm in this shell talk to the demo's cluster."""
-    return f"export KUBECONFIG={kubeconfig} PATH={clients}:$PATH"
+    return f"export KUBECONFIG={shlex.quote(str(kubeconfig))} PATH={shlex.quote(str(clients))}:$PATH"
 
 
 def next_steps(address: str, environment: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
 def _up(options: argparse.Namespace) -> int:
     cluster = Cluster(options.state_dir, images=_read_images(options.images), hub_root=options.hub_root)
     cluster.up(LinePrinter(sys.stdout))
-    _say(f"export KUBECONFIG={cluster.kubeconfig} PATH={ensure_binaries().clients}:$PATH")
+    kubeconfig, clients = shlex.quote(str(cluster.kubeconfig)), shlex.quote(str(ensure_binaries().clients))
+    _say(f"export KUBECONFIG={kubeconfig} PATH={clients}:$PATH")
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from demo import progress, settings, stages
+from demo import closing, progress, settings, stages
 from demo.screen import Screen
 from demo.tools import documents
 from neuron_operator.settings import PlatformSettings
@@ -113,6 +113,11 @@ def test_pods_compile_with_the_compiler_that_was_looked_at(tmp_path: Path, monke
 
     assert compiler.version == "g++-99"
     assert images[settings.COMPILE_IMAGE] == {"path": "/environment/bin", "env": {"CXX": str(program)}}
+
+
+def test_the_line_to_paste_survives_a_space() -> None:
+    line = closing.environment_line(Path("/my data/admin.kubeconfig"), Path("/cache/clients"))
+    assert line == "export KUBECONFIG='/my data/admin.kubeconfig' PATH=/cache/clients:$PATH"
 
 
 def test_chart_values_are_settings_that_the_operator_takes() -> None:
