@@ -7,31 +7,25 @@ artifact that is committed already, before or meanwhile, is success: equal diges
 import logging
 import os
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from pydantic import ValidationError
-
 from neuron_runtime.compile_progress import ProgressBoard, ProgressServer
-from neuron_runtime.contract import request
+from neuron_runtime.container import OpenEngine, end_process, read_spec, run_as_container, variable
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import Digest, short
 from neuron_runtime.contract.launch import COMPILE_SPEC_VARIABLE, WORK_DIR_VARIABLE, CompileSpec
-from neuron_runtime.contract.outcome import ContainerFailure, ExitCode, FailureCode, TerminationMessage
+from neuron_runtime.contract.outcome import ContainerFailure, FailureCode, TerminationMessage
 from neuron_runtime.contract.progress import PROGRESS_PORT, Progress, Stage
 from neuron_runtime.engines import Engine, open_engine
 from neuron_runtime.engines.base import Compiled, CompileProgress
 from neuron_runtime.sources import fetch
 from neuron_runtime.store import Report, Store, describe_files, open_store
-from neuron_runtime.termination import leave_failure, leave_message
-
-OpenEngine = Callable[[request.Engine], Engine]
 
 _log = logging.getLogger("neuron_runtime.compile")
 
@@ -147,21 +141,13 @@ class Compilation:
         )
 
 
-def read_spec(environment: Mapping[str, str]) -> CompileSpec:
-    """The spec in the environment. Raises ContainerFailure(INVALID_SPEC)."""
-    try:
-        return CompileSpec.model_validate_json(_variable(environment, COMPILE_SPEC_VARIABLE))
-    except ValidationError as error:
-        raise ContainerFailure(FailureCode.INVALID_SPEC, f"{COMPILE_SPEC_VARIABLE} cannot be read: {error}") from error
-
-
 def run(environment: Mapping[str, str], engines: OpenEngine, port: int = PROGRESS_PORT) -> Digest:
     """Compile what the environment asks for; the committed artifact's digest. Raises ContainerFailure."""
     board = ProgressBoard()
     server = ProgressServer(environment, port, board)
     try:
-        spec = read_spec(environment)
-        work_dir = Path(_variable(environment, WORK_DIR_VARIABLE))
+        spec = read_spec(environment, COMPILE_SPEC_VARIABLE, CompileSpec)
+        work_dir = Path(variable(environment, WORK_DIR_VARIABLE))
         engine = engines(spec.request.engine)
         digest = Compilation(spec, open_store(spec.store), engine, work_dir, board).run()
         board.post(Progress(stage=Stage.DONE))
@@ -175,33 +161,13 @@ def main(engines: OpenEngine = open_engine, port: int = PROGRESS_PORT) -> NoRetu
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        sys.exit(_run_and_leave_message(engines, port))
+        run_as_container(lambda: TerminationMessage(artifact_digest=run(os.environ, engines, port)), os.environ)
     except Terminated:
-        # Not sys.exit: that joins threads, and a transfer may take its time.
-        os._exit(_TERMINATED)
-
-
-def _run_and_leave_message(engines: OpenEngine, port: int) -> ExitCode:
-    try:
-        digest = run(os.environ, engines, port)
-    except ContainerFailure as failure:
-        return leave_failure(os.environ, failure)
-    except Exception as error:  # the operator should read what happened even when nobody foresaw it
-        _log.exception("unexpected failure")
-        return leave_failure(os.environ, ContainerFailure(FailureCode.INTERNAL, f"{type(error).__name__}: {error}"))
-    leave_message(os.environ, TerminationMessage(artifact_digest=digest))
-    return ExitCode.OK
+        end_process(_TERMINATED)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:
     raise Terminated
-
-
-def _variable(environment: Mapping[str, str], name: str) -> str:
-    value = environment.get(name)
-    if not value:
-        raise ContainerFailure(FailureCode.INVALID_SPEC, f"{name} is not set")
-    return value
 
 
 if __name__ == "__main__":

@@ -3,11 +3,10 @@
 import socket
 import threading
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from neuron_runtime.contract.launch import BIND_ADDRESS_VARIABLE
-from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.contract.progress import Progress, Stage
+from neuron_runtime.listen import listen
 
 
 class ProgressBoard:
@@ -30,12 +29,7 @@ class ProgressServer:
     """Listens from construction to `close`. Raises ContainerFailure(INTERNAL) when the address cannot be taken."""
 
     def __init__(self, environment: Mapping[str, str], port: int, board: ProgressBoard) -> None:
-        address = environment.get(BIND_ADDRESS_VARIABLE) or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")  # noqa: S104
-        server = _IPv6Server if ":" in address else ThreadingHTTPServer
-        try:
-            self._server: HTTPServer = server((address, port), _handler(board))
-        except OSError as error:
-            raise ContainerFailure(FailureCode.INTERNAL, f"cannot listen on {address}, port {port}: {error}") from error
+        self._server = _Server(listen(environment, port), _handler(board))
         self._thread = threading.Thread(target=self._server.serve_forever, name="progress", daemon=True)
         self._thread.start()
 
@@ -52,12 +46,11 @@ class ProgressServer:
         self._thread.join()
 
 
-class _IPv6Server(ThreadingHTTPServer):
-    address_family = socket.AF_INET6
-
-    def server_bind(self) -> None:
-        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        super().server_bind()
+class _Server(ThreadingHTTPServer):
+    def __init__(self, listener: socket.socket, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(listener.getsockname(), handler, bind_and_activate=False)
+        self.socket.close()
+        self.socket = listener
 
 
 def _handler(board: ProgressBoard) -> type[BaseHTTPRequestHandler]:

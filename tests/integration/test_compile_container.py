@@ -34,6 +34,7 @@ from neuron_runtime.contract.source import SourceManifest
 from neuron_runtime.contract.store import MANIFEST, StoreLocation
 from neuron_runtime.engines.cpu import CPUEngine
 from neuron_runtime.store import Store, describe_files, open_store
+from support.breaking_proxy import breaking_proxy
 from support.hub_process import digest_of_repository, hub_process
 from support.object_store import CREDENTIALS, free_port, object_store
 from support.scripted_compiler import ENDING, GRAPH
@@ -286,6 +287,7 @@ def test_an_artifact_that_another_commits_meanwhile_counts(platform: _Platform) 
 @pytest.mark.parametrize(
     ("ending", "code", "named"),
     [
+        ("disk full", FailureCode.OUT_OF_DISK, "No space left on device"),
         ("OutOfMemory", FailureCode.OUT_OF_MEMORY, "as told: 1 threads, 2 workers"),
         ("CompilerFailed", FailureCode.COMPILER_FAILED, "as told"),
         ("crash", FailureCode.INTERNAL, "ZeroDivisionError: nobody foresaw this"),
@@ -331,6 +333,19 @@ def test_a_container_that_has_no_compiler_says_so(platform: _Platform) -> None:
     assert code == ExitCode.FAILED
     assert message is not None and message.code is FailureCode.TOOLCHAIN_MISMATCH
     assert "/no/such/g++" in message.message
+
+
+def test_an_upload_that_hangs_does_not_keep_a_container_that_is_told_to_end(platform: _Platform, endpoint: str) -> None:
+    request = platform.request()
+    with breaking_proxy(int(endpoint.rsplit(":", 1)[1])) as proxy:
+        proxy.hold_after = 20_000_000
+        variables = {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{proxy.port}"}
+        with platform.container(platform.spec(request), variables=variables) as container:
+            container.end_compilation("large")
+            assert proxy.holding.wait(_WAIT)
+            container.process.send_signal(signal.SIGTERM)
+            assert container.process.wait(10) == 128 + signal.SIGTERM
+    assert platform.store.read_artifact_manifest(request.digest) is None
 
 
 def test_a_container_that_is_told_to_end_takes_its_compilers_with_it(platform: _Platform) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -280,6 +281,24 @@ def test_a_manifest_of_something_else_is_damage(
     with pytest.raises(ContainerFailure, match=manifest.digest) as caught:
         store.read_artifact_manifest(asked)
     assert caught.value.code is FailureCode.ARTIFACT_DAMAGED
+
+
+def test_a_failed_upload_does_not_wait_for_the_others(
+    endpoint: str, store: Store, location: StoreLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = _artifact(tmp_path / "made")
+    (tmp_path / "made" / "graphs" / "decode.pt2").unlink()
+    with breaking_proxy(int(endpoint.rsplit(":", 1)[1])) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.port}")
+        behind = open_store(location)
+        proxy.hold_after = 20_000_000
+        started = time.monotonic()
+        # Of this machine, and not of the store.
+        with pytest.raises(FileNotFoundError, match="decode"):
+            behind.put_artifact(manifest, tmp_path / "made", _quiet)
+        assert time.monotonic() - started < 20
+        behind.close()
+    assert store.read_artifact_manifest(manifest.digest) is None
 
 
 def test_a_bucket_that_does_not_exist(environment: None) -> None:

@@ -1,4 +1,4 @@
-"""A TCP proxy that breaks off chosen answers, as networks do."""
+"""A TCP proxy that breaks off chosen answers or holds up requests, as networks do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from contextlib import contextmanager, suppress
 
 
 class BreakingProxy:
-    """Forwards connections to an upstream; each of the next `breaks` answers longer than `after` bytes is cut there."""
+    """Forwards connections to an upstream; each of the next `breaks` answers longer than `after` bytes is cut there.
+
+    With `hold_after`, a connection on which more bytes are sent than that gets no further, and `holding` is set.
+    """
 
     def __init__(self, upstream: int) -> None:
         self._upstream = upstream
@@ -19,6 +22,9 @@ class BreakingProxy:
         self.breaks = 0
         self.after = 0
         self.broken = 0
+        self.hold_after: int | None = None
+        self.holding = threading.Event()
+        self._closed = threading.Event()
 
     def serve(self) -> None:
         """Accept until closed."""
@@ -33,6 +39,7 @@ class BreakingProxy:
 
     def close(self) -> None:
         """Stop accepting; the connections must have been ended by their clients."""
+        self._closed.set()
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
         for thread in self._connections:
@@ -53,6 +60,10 @@ class BreakingProxy:
                 if answers and self.breaks > 0 and passed > self.after:
                     self.breaks -= 1
                     self.broken += 1
+                    break
+                if not answers and self.hold_after is not None and passed > self.hold_after:
+                    self.holding.set()
+                    self._closed.wait()
                     break
                 target.sendall(data)
         for end in (source, target):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from neuron_runtime.contract.request import CompileRequest
 from neuron_runtime.engines.base import Compiled, CompileProgress, Report
 
 ENDING = "ending"
-"""A file in the working folder. Its content is how the compilation ends: `done`, a failure code, or `crash`."""
+"""A file in the working folder. Its content is how the compilation ends: `done`, a failure code, `crash`, or
+`disk full`. `large` is done with a graph of 40 MB."""
 GRAPH = Graph(name="decode-1", kind="decode", batch_size=1, tokens=1, context_length=64, path="decode-1.txt")
 PROGRESS = CompileProgress(done=30, total=100, eta_seconds=7.0, detail=GRAPH.name)
 
@@ -32,10 +34,13 @@ class ScriptedCompiler:
         ending = _wait(output.parent / ENDING)
         if ending == "crash":
             raise ZeroDivisionError("nobody foresaw this")
-        if ending != "done":
+        if ending == "disk full":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if ending not in ("done", "large"):
             raise ContainerFailure(FailureCode(ending), f"as told: {threads} threads, {workers} workers")
         output.mkdir()
-        (output / GRAPH.path).write_bytes((source / "config.json").read_bytes())
+        graph = (source / "config.json").read_bytes() if ending == "done" else bytes(40_000_000)
+        (output / GRAPH.path).write_bytes(graph)
         return Compiled(graphs=(GRAPH,), tools={"script": "1"}, timings={GRAPH.name: 1.5})
 
 

@@ -73,6 +73,10 @@ CATALOGUE: dict[str, Entry] = {
         "Read the log of the compile Job's pod; a smaller shapes.maxModelLength is worth a try", RetryClass.BUG
     ),
     FailureCode.OUT_OF_MEMORY.value: Entry("Raise the memory in compile.resources", RetryClass.SPEC),
+    FailureCode.OUT_OF_DISK.value: Entry(
+        "Free disk space on the nodes, or request ephemeral-storage in compile.resources and serving.resources",
+        RetryClass.BUG,
+    ),
     FailureCode.ARTIFACT_MISSING.value: Entry(
         "Check that nothing deletes objects below artifactStore.s3.prefix; the artifact is compiled again",
         RetryClass.BUG,

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 from .digests import ContractModel, Digest
 
 TERMINATION_MESSAGE_LIMIT = 4096
-_DETAIL_LIMIT = 2500
 
 
 class FailureCode(str, Enum):
@@ -34,6 +33,7 @@ class FailureCode(str, Enum):
     """The image does not hold the toolchain that the request names."""
     COMPILER_FAILED = "CompilerFailed"
     OUT_OF_MEMORY = "OutOfMemory"
+    OUT_OF_DISK = "OutOfDisk"
     ARTIFACT_MISSING = "ArtifactMissing"
     ARTIFACT_DAMAGED = "ArtifactDamaged"
     """A file's size or SHA-256 is not what the manifest says."""
@@ -91,16 +91,19 @@ class TerminationMessage(ContractModel):
 
     def encode(self) -> str:
         """JSON of at most 4096 bytes; a longer message loses its middle."""
-        message = self.message
-        if len(message.encode()) > _DETAIL_LIMIT:
-            half = _DETAIL_LIMIT // 8
-            message = f"{message[:half]} ... {message[-half:]}"
-        return self.model_copy(update={"message": message}).to_json()
+        encoded, kept = self.to_json(), len(self.message)
+        while len(encoded.encode()) > TERMINATION_MESSAGE_LIMIT:
+            # How many bytes a character takes is known only once it is escaped.
+            kept = kept * 3 // 4
+            head, tail = self.message[: kept // 2], self.message[len(self.message) - kept // 2 :]
+            encoded = self.model_copy(update={"message": f"{head} ... {tail}"}).to_json()
+        return encoded
 
     @classmethod
     def decode(cls, text: str) -> Optional["TerminationMessage"]:
         """Read a termination message; None when the text is not one (a log tail, or nothing)."""
         try:
-            return cls.model_validate_json(text)
+            message = cls.model_validate_json(text)
         except ValidationError:
             return None
+        return message if message.code is not None or message.artifact_digest is not None else None

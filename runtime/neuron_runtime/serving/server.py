@@ -15,7 +15,8 @@ from typing import Any
 
 import uvicorn
 
-from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
+from neuron_runtime.container import failure_of
+from neuron_runtime.contract.outcome import ContainerFailure
 
 from .app import build_app
 from .metrics import Metrics
@@ -74,7 +75,7 @@ def _serve_or_fail(loaded: "asyncio.Future[ServedModel]", state: ServerState) ->
     except Exception as error:  # whatever a library raises while it loads: the pod has to end and to say why
         _log.exception("loading failed")
         state.fail(str(error))
-        return ContainerFailure(FailureCode.INTERNAL, f"loading failed: {type(error).__name__}: {error}")
+        return failure_of(error)
     model.scheduler.start()
     state.serve(model)
     return None

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 import boto3
+from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
@@ -232,7 +233,7 @@ class Store:
         path = contained(folder, file.path)
         try:
             self._client.upload_file(str(path), self._location.bucket, key, Callback=count.add, Config=_TRANSFER)
-        except Exception as error:  # s3transfer wraps what botocore raises, in classes of its own
+        except (Boto3Error, BotoCoreError, ClientError) as error:  # boto3 wraps some of what botocore raises
             raise store_failure(_cause(error), "put", self._location.bucket, key) from error
 
     def _commit(self, place: _Place[M], manifest: M) -> bool:

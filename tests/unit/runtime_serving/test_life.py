@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -118,7 +119,8 @@ async def test_told_to_end_while_it_loads(life: _Life) -> None:
     ("raised", "code"),
     [
         (ContainerFailure(FailureCode.ARTIFACT_MISSING, "no artifact"), FailureCode.ARTIFACT_MISSING),
-        (OSError("disk full"), FailureCode.INTERNAL),
+        (OSError("nobody foresaw this"), FailureCode.INTERNAL),
+        (OSError(errno.ENOSPC, "no space"), FailureCode.OUT_OF_DISK),
     ],
 )
 async def test_a_start_that_fails_says_why(life: _Life, raised: Exception, code: FailureCode) -> None:

@@ -7,7 +7,7 @@ import socket
 import pytest
 
 from neuron_runtime.contract.outcome import ContainerFailure
-from neuron_runtime.serving.listen import listen
+from neuron_runtime.listen import listen
 
 
 def _connect(address: str, port: int) -> socket.socket:
