@@ -51,6 +51,10 @@ test: binaries lint types drift ## Lint, types, import contracts, drift, and all
 e2e: binaries ## The slow end-to-end tests, with the real model
 	@$(BIN)/pytest -m slow tests
 
+.PHONY: bench
+bench: setup ## Measure serving against transformers and the bandwidth of memory (MODEL=tiny takes a minute or two)
+	@PYTHONPATH=bench $(BIN)/python -m serving --model $(or $(MODEL),smollm2)
+
 .PHONY: lint
 lint: setup ## Lint, formatting and import contracts
 	@$(BIN)/ruff check --no-cache .
@@ -59,7 +63,7 @@ lint: setup ## Lint, formatting and import contracts
 
 .PHONY: types
 types: setup ## Type-check; the runtime also as Python 3.10, which the Neuron images hold
-	@$(BIN)/mypy $(PACKAGES) examples/demo scripts
+	@$(BIN)/mypy $(PACKAGES) examples/demo scripts bench/serving
 	@$(BIN)/mypy --python-version 3.10 runtime/neuron_runtime
 
 .PHONY: generate
