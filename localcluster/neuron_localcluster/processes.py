@@ -174,13 +174,12 @@ def _reap(pid: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if ended else None
 
 
-def _wait_gone(processes: list[proc.Process], seconds: float) -> list[proc.Process]:
+def _wait_gone(processes: list[proc.Process], seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while (left := [process for process in processes if proc.is_running(process)]) and time.monotonic() < deadline:
+    while any(proc.is_running(process) for process in processes) and time.monotonic() < deadline:
         time.sleep(_POLL_SECONDS)
     for process in processes:
         _reap(process.pid)
-    return left
 
 
 def _kill(processes: list[proc.Process]) -> None:

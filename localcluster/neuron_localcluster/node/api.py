@@ -43,9 +43,11 @@ class APIClient:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        headers = {"Accept": "application/json", "User-Agent": "neuron-localcluster-node"}
-        if self._access.token:
-            headers["Authorization"] = f"Bearer {self._access.token}"
+        headers = {
+            "Accept": "application/json",
+            "User-Agent": "neuron-localcluster-node",
+            "Authorization": f"Bearer {self._access.token}",
+        }
         connector = aiohttp.TCPConnector(ssl=self._access.ssl, limit=0)
         self._session = aiohttp.ClientSession(connector=connector, headers=headers, timeout=_TIMEOUT)
         return self
@@ -74,9 +76,6 @@ class APIClient:
 
     async def post(self, path: str, body: Manifest) -> Manifest:
         return await self._call("POST", path, body)
-
-    async def put(self, path: str, body: Manifest) -> Manifest:
-        return await self._call("PUT", path, body)
 
     async def patch(self, path: str, body: Manifest, content_type: str) -> Manifest:
         return await self._call("PATCH", path, body, content_type)

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from neuron_localcluster import proc
+from neuron_localcluster.binaries.pins import KUBERNETES_VERSION
 from neuron_localcluster.node import clock
 from neuron_localcluster.node.api import MERGE_PATCH, STRATEGIC_MERGE_PATCH, APIClient, APIError
 from neuron_localcluster.node.config import NodeConfig
@@ -26,7 +27,6 @@ _RENEW_SECONDS = 10.0
 _RETRY_SECONDS = 1.0
 _REPORT_EVERY = 30
 """Renewals between two reports of an unchanged node status: five minutes, as the kubelet does."""
-_KUBELET_VERSION = "v1.34.4"
 
 
 def node_manifest(node: NodeConfig) -> Manifest:
@@ -149,7 +149,7 @@ def _node_info() -> Manifest:
         "kernelVersion": platform.release(),
         "osImage": "processes of this machine",
         "containerRuntimeVersion": "process://1",
-        "kubeletVersion": _KUBELET_VERSION,
+        "kubeletVersion": KUBERNETES_VERSION,
         "kubeProxyVersion": "",
         "operatingSystem": "linux",
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),

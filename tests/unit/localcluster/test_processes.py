@@ -206,6 +206,16 @@ def test_a_process_that_waits_to_be_reaped_has_ended() -> None:
     assert not lives
 
 
+def test_a_process_that_this_user_may_not_see_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As /proc is mounted with hidepid=1.
+    def hidden(path: Path, **_options: Any) -> str:
+        raise PermissionError(str(path))
+
+    monkeypatch.setattr(Path, "read_text", hidden)
+    assert proc.look_up(1) is None
+    assert list(proc.all_processes()) == []
+
+
 def test_a_tree_holds_descendants_and_the_session_but_no_others() -> None:
     leader = proc.Process(10, 1, 10, 0)
     grandchild = proc.Process(12, 11, 12, 0)
