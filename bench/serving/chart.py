@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from serving.spread import Spread
+from serving.spread import Spread, three_digits
 
 _WIDTH, _LABELS, _VALUES = 860, 230, 90
 _ROW, _HEAD, _GAP = 24, 34, 18
@@ -62,7 +62,7 @@ def _bar(bar: Bar, top: int, scale: float) -> list[str]:
         _text(_LABELS - 8, top + 12, bar.label, anchor="end"),
         f'<rect x="{_LABELS}" y="{top}" width="{median - _LABELS:.1f}" height="{_BAR}" fill="{_COLORS[bar.kind]}"/>',
         f'<line x1="{low:.1f}" y1="{middle}" x2="{high:.1f}" y2="{middle}" stroke="#24292f"/>',
-        _text(high + 8, top + 12, f"{bar.value.median:.4g}"),
+        _text(high + 8, top + 12, three_digits(bar.value.median)),
     ]
 
 

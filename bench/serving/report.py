@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from serving.figures import Figure, Measured, agreement
+from serving.spread import three_digits
 
 
 def table(figures: Sequence[Figure]) -> str:
@@ -15,7 +16,7 @@ def table(figures: Sequence[Figure]) -> str:
     lines = [f"{'':{width}}  {'median':>9} {'min':>9} {'max':>9}"]
     for figure in figures:
         value = figure.value
-        numbers = " ".join(f"{_number(number):>9}" for number in (value.median, value.minimum, value.maximum))
+        numbers = " ".join(f"{three_digits(number):>9}" for number in (value.median, value.minimum, value.maximum))
         verdict = {None: "", True: f"  {figure.target}: met", False: f"  {figure.target}: missed"}[figure.met]
         lines.append(f"{figure.name:{width}}  {numbers} {figure.unit:8}{verdict}".rstrip())
     return "\n".join(lines)
@@ -41,9 +42,3 @@ def _without_answers(round_: dict[str, Any]) -> dict[str, Any]:
         for figures in batches.values():
             del figures["answers"]
     return round_
-
-
-def _number(value: float) -> str:
-    """Three digits that count."""
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return f"{value:.{digits}f}"

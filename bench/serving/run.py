@@ -39,6 +39,7 @@ from serving.workers import Worker, read_bandwidth, single_thread, started_worke
 Tell = Callable[[str], None]
 
 _LOAD_SECONDS = 600.0
+_WARM_UP_TOKENS = 8
 
 
 class LengthsDiffer(Exception):
@@ -76,7 +77,8 @@ def run(settings: Settings, peers: Peers, folder: Path, tell: Tell) -> Measured:
         for server in servers:
             _warm_up(server, settings, prompts)
         for worker in workers:
-            worker.generate([prompts[0].tokens], 2)
+            for batch in settings.batches:
+                worker.generate([prompt.tokens for prompt in prompts[:batch]], _WARM_UP_TOKENS)
         rounds = []
         for number in range(settings.rounds):
             tell(f"round {number + 1} of {settings.rounds}")
@@ -155,7 +157,7 @@ def _workers(
 
 def _warm_up(server: Server, settings: Settings, prompts: Sequence[_Prompt]) -> None:
     """Raises LengthsDiffer."""
-    result = _put(server, settings.slots, [Question(prompt.text, 4) for prompt in prompts])
+    result = _put(server, settings.slots, [Question(prompt.text, _WARM_UP_TOKENS) for prompt in prompts])
     lengths = {answer.prompt_tokens for answer in result.answers if answer.error is None}
     if lengths - {settings.prompt_tokens}:
         raise LengthsDiffer(f"{server.name} counts {lengths} tokens for prompts of {settings.prompt_tokens}")

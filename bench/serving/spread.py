@@ -32,3 +32,9 @@ def percentile(values: Sequence[float], percent: float) -> float:
         raise ValueError("nothing was measured")
     rank = math.ceil(len(values) * percent / 100)
     return sorted(values)[max(0, rank - 1)]
+
+
+def three_digits(value: float) -> str:
+    """A number with the digits that mean something at run-to-run differences of a percent or more."""
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    return f"{value:,.{digits}f}"

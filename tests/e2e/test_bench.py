@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from xml.etree import ElementTree
 
 import pytest
 
@@ -33,4 +32,4 @@ def test_a_run_measures_every_contestant_and_load(tmp_path: Path) -> None:
             assert figures["tokens_per_second"] > 0
             assert 0 < figures["first_p50"] <= figures["first_p99"]
     assert all(start["seconds"] > 0 for start in run["starts"])
-    assert ElementTree.parse(tmp_path / "serving-tiny.svg").getroot().tag.endswith("svg")
+    assert (tmp_path / "serving-tiny.svg").read_text().endswith("</svg>\n")
