@@ -15,6 +15,8 @@ class RetryClass(StrEnum):
     """Try again, within compile.retry.maxAttempts."""
     OWN = "Own"
     """This model's own source, credentials, quota or image: another model with the same inputs may succeed."""
+    SETTINGS = "Settings"
+    """This model's spec.compile: the same inputs under other settings may succeed."""
     SPEC = "Spec"
     """The same inputs fail again: wait until the spec changes."""
 
@@ -72,7 +74,7 @@ CATALOGUE: dict[str, Entry] = {
     FailureCode.COMPILER_FAILED.value: Entry(
         "Read the log of the compile Job's pod; a smaller shapes.maxModelLength is worth a try", RetryClass.BUG
     ),
-    FailureCode.OUT_OF_MEMORY.value: Entry("Raise the memory in compile.resources", RetryClass.SPEC),
+    FailureCode.OUT_OF_MEMORY.value: Entry("Raise the memory in compile.resources", RetryClass.SETTINGS),
     FailureCode.OUT_OF_DISK.value: Entry(
         "Free disk space on the nodes, or request ephemeral-storage in compile.resources and serving.resources",
         RetryClass.BUG,
@@ -91,7 +93,7 @@ CATALOGUE: dict[str, Entry] = {
         "Operator and image are of different releases; make the platform's images match the operator", RetryClass.SPEC
     ),
     FailureCode.INTERNAL.value: Entry("Report it with the log of the pod", RetryClass.BUG),
-    TIMED_OUT: Entry("Raise compile.timeout, or give more CPU in compile.resources", RetryClass.SPEC),
+    TIMED_OUT: Entry("Raise compile.timeout, or give more CPU in compile.resources", RetryClass.SETTINGS),
     POD_NEVER_RAN: Entry(
         "Mend what kept the pod from running: its image, quota, ServiceAccount, or room on the nodes", RetryClass.OWN
     ),

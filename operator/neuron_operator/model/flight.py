@@ -4,6 +4,8 @@ The claims are read off the snapshot: every ControllerRevision with the artifact
 revision. So a restart, or another replica, sees the same claims.
 """
 
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from pydantic import ValidationError
@@ -28,8 +30,9 @@ from neuron_operator.loop.snapshot import Snapshot
 from .jobs import CompileJob, JobState, observe_job
 from .policies import Claim, GiveUp
 from .resources import names
+from .resources.compile_job import settings_digest, settings_digest_of
 from .retries import failure_of, next_attempt
-from .revision import SHARED_DOMAIN, Revision, parent_name, parse_revision
+from .revision import SHARED_DOMAIN, Revision, RevisionRecord, parent_name, parse_revision
 
 
 def live_job(revision: Revision, snapshot: Snapshot) -> Manifest | None:
@@ -37,26 +40,49 @@ def live_job(revision: Revision, snapshot: Snapshot) -> Manifest | None:
 
     It counts even when its model's spec asks for something else by now.
     """
+    live = (job.manifest for job in _flight_jobs(revision, snapshot) if job.state is JobState.LIVE)
+    return next(live, None)
+
+
+def failures_of_settings(revision: Revision, snapshot: Snapshot) -> dict[str, Claim]:
+    """Who gave up on the artifact for what others may allow more of, time or memory; by its settings."""
+    found = {}
+    for job in _flight_jobs(revision, snapshot):
+        settings = settings_digest_of(job.manifest)
+        diagnosis = job.diagnosis
+        if settings is not None and diagnosis is not None and diagnosis.retry is RetryClass.SETTINGS:
+            key = Key(job.manifest["metadata"]["namespace"], labels_of(job.manifest)[names.MODEL_LABEL])
+            found[settings] = Claim(key, settings, gave_up=diagnosis)
+    return found
+
+
+def _flight_jobs(revision: Revision, snapshot: Snapshot) -> Iterator[CompileJob]:
+    """Jobs that work or worked on the revision's artifact, of all models."""
     for manifest in snapshot.list(JOB, namespace=_namespace(revision), label=_label(revision)):
         labels, namespace = labels_of(manifest), manifest["metadata"]["namespace"]
         name = names.controller_revision(labels.get(names.MODEL_LABEL, ""), labels.get(names.REVISION_LABEL, ""))
         recorded = snapshot.get(CONTROLLER_REVISION, Key(namespace, name))
-        if recorded is None or not _shares(recorded, revision):
-            continue
-        pods = snapshot.list(POD, namespace=namespace, label=(names.MODEL_LABEL, labels[names.MODEL_LABEL]))
-        if observe_job(manifest, pods).state is JobState.LIVE:
-            return manifest
-    return None
+        if recorded is not None and _shares(recorded, revision):
+            pods = snapshot.list(POD, namespace=namespace, label=(names.MODEL_LABEL, labels[names.MODEL_LABEL]))
+            yield observe_job(manifest, pods)
 
 
-def claims(revision: Revision, snapshot: Snapshot, now: datetime) -> list[Claim]:
-    """All models that want the revision's artifact from the same store."""
-    found = []
-    for manifest in snapshot.list(CONTROLLER_REVISION, namespace=_namespace(revision), label=_label(revision)):
-        model = _wanting_model(manifest, snapshot)
+def claims(
+    revision: Revision, snapshot: Snapshot, now: datetime, is_refused: Callable[[NeuronModel], bool]
+) -> Iterator[Claim]:
+    """All models that want the revision's artifact from the same store, the oldest first.
+
+    `is_refused` tells of a model whether what it needs for a compile was refused. Read as far as needed: thousands may
+    share an artifact, and as a rule the first one decides.
+    """
+    recorded = snapshot.list(CONTROLLER_REVISION, namespace=_namespace(revision), label=_label(revision))
+    named = [(manifest, snapshot.get(NEURON_MODEL, _model_key(manifest))) for manifest in recorded]
+    by_age = sorted(((model, manifest) for manifest, model in named if model is not None), key=_age)
+    for wanting, manifest in by_age:
+        model = _parse_wanting(wanting, manifest)
         if model is not None and _shares(manifest, revision):
-            found.append(_claim(model, _jobs(model, revision, snapshot), now))
-    return found
+            claim = _claim(model, _jobs(model, revision, snapshot), now)
+            yield replace(claim, failed_for_own_reason=True) if is_refused(model) else claim
 
 
 def _label(revision: Revision) -> tuple[str, str]:
@@ -72,14 +98,27 @@ def _namespace(revision: Revision) -> str | None:
 
 def _shares(recorded: Manifest, revision: Revision) -> bool:
     try:
-        return parse_revision(recorded).record.store == revision.record.store
+        return _place(parse_revision(recorded).record) == _place(revision.record)
     except ValidationError:
         return False
 
 
-def _wanting_model(recorded: Manifest, snapshot: Snapshot) -> NeuronModel | None:
-    manifest = snapshot.get(NEURON_MODEL, Key(recorded["metadata"]["namespace"], parent_name(recorded)))
-    if manifest is None or is_deleting(manifest) or not is_owned_by(recorded, uid_of(manifest)):
+def _place(record: RevisionRecord) -> str:
+    return record.store.uri(record.store.artifact_prefix(record.artifact_digest))
+
+
+def _model_key(recorded: Manifest) -> Key:
+    return Key(recorded["metadata"]["namespace"], parent_name(recorded))
+
+
+def _age(claim: tuple[Manifest, Manifest]) -> tuple[str, str]:
+    model, _ = claim
+    return model["metadata"]["creationTimestamp"], uid_of(model)
+
+
+def _parse_wanting(manifest: Manifest, recorded: Manifest) -> NeuronModel | None:
+    """The model, if what it wants is the recorded revision."""
+    if is_deleting(manifest) or not is_owned_by(recorded, uid_of(manifest)):
         return None
     try:
         model = NeuronModel.parse(manifest)
@@ -102,12 +141,9 @@ def _jobs(model: NeuronModel, revision: Revision, snapshot: Snapshot) -> list[Co
 
 
 def _claim(model: NeuronModel, jobs: list[CompileJob], now: datetime) -> Claim:
+    settings = settings_digest(model)
     newest = jobs[-1] if jobs else None
-    failed = newest is not None and newest.state is JobState.FAILED
-    return Claim(
-        key=model.key,
-        created_at=model.metadata.creation_timestamp,
-        uid=model.metadata.uid,
-        gave_up=newest is not None and failed and isinstance(next_attempt(model, newest, now), GiveUp),
-        failed_for_own_reason=newest is not None and failed and failure_of(newest).retry is RetryClass.OWN,
-    )
+    if newest is None or newest.state is JobState.LIVE or not isinstance(next_attempt(model, newest, now), GiveUp):
+        return Claim(model.key, settings)
+    failure = failure_of(newest)
+    return Claim(model.key, settings, gave_up=failure, failed_for_own_reason=failure.retry is RetryClass.OWN)

@@ -1,6 +1,6 @@
-"""Decisions about compiling: who compiles, whether to look the artifact up, whether to try again. Pure."""
+"""Decisions about compiling: who compiles, whether to try again, and when progress is worth a write. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -22,22 +22,22 @@ class Claim:
     """A model that wants an artifact."""
 
     key: Key
-    created_at: str
-    uid: str
-    gave_up: bool
-    """Its compile failed, and it makes no further attempt."""
-    failed_for_own_reason: bool
-    """Its compile failed for its own source, credentials, quota or image."""
+    settings: str
+    """Digest of its spec.compile."""
+    gave_up: Diagnosis | None = None
+    """Why its compile failed, if it makes no further attempt."""
+    failed_for_own_reason: bool = False
+    """Its compile failed, or could not be started, for its own source, credentials, quota or image."""
 
 
-def holder(claims: Sequence[Claim]) -> Claim | None:
-    """The one model that starts a compile while no Job is live: the oldest that may.
+def holder(claims: Iterable[Claim], failed_settings: Container[str]) -> Claim | None:
+    """The one model that starts a compile while no Job is live: of claims by age, the first that may.
 
-    Everybody computes the same answer from the same objects, so there is nothing to lock. A failure that comes with the
-    inputs counts for all who share them; one that is a model's own passes the flight on.
+    Everybody computes the same answer from the same objects. A failure that comes with the inputs counts for all who
+    share them; one of time or memory for all who allow the same; one that is a model's own passes the flight on.
     """
-    candidates = [claim for claim in claims if not claim.failed_for_own_reason]
-    return min(candidates, key=lambda claim: (claim.created_at, claim.uid), default=None)
+    may = (claim for claim in claims if not claim.failed_for_own_reason and claim.settings not in failed_settings)
+    return next(may, None)
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def retry(
 
     Transient failures use up no attempt; others count, and pauses double from 10 s to 5 min either way.
     """
-    if diagnosis.retry in (RetryClass.SPEC, RetryClass.OWN):
+    if diagnosis.retry in (RetryClass.SPEC, RetryClass.SETTINGS, RetryClass.OWN):
         return GiveUp()
     counted = diagnosis.retry is RetryClass.BUG
     failures = failures_before + (1 if counted else 0)

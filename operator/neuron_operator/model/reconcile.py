@@ -77,6 +77,8 @@ class Reconciler:
     async def __call__(self, key: Key) -> Outcome:
         """Reconcile the model of this name, if there is one."""
         manifest = self._snapshot.get(NEURON_MODEL, key)
+        if manifest is None:
+            self._tools.forget(key)
         if manifest is None or is_deleting(manifest):
             return Done()  # owner references delete the children
         try:
@@ -113,8 +115,10 @@ class Reconciler:
             except Leftover as error:
                 step = Wait(Reason.CONFLICT, f"{error}", after=_LEFTOVER_PAUSE_SECONDS)
             except Foreign as error:
+                self._tools.memory(scope.model).refused = True
                 step = Fail(Reason.CONFLICT, f"{error}", error.remedy, after=_REFUSED_PAUSE_SECONDS)
             except Rejected as error:
+                self._tools.memory(scope.model).refused = True
                 step = Fail(Reason.API_SERVER_REFUSED, f"{error}", _REFUSED_REMEDY, after=_REFUSED_PAUSE_SECONDS)
             if not isinstance(step, Continue):
                 return phase, step

@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Protocol
 from weakref import WeakValueDictionary
 
+from neuron_operator.api.objects import Key
+from neuron_operator.api.v1alpha1 import NeuronModel
 from neuron_operator.hub import HubSource
 from neuron_operator.loop.snapshot import Snapshot
 from neuron_operator.settings import PlatformSettings
@@ -41,6 +43,19 @@ class ProgressReader(Protocol):
 
 
 @dataclass
+class Memory:
+    """What may be forgotten of one model."""
+
+    uid: str
+    refused: bool = False
+    """The API server, or an object of somebody else, stands in the way of its Job. Losing it costs one attempt."""
+    shown_progress: dict[str, ShownProgress] = field(default_factory=dict)
+    """By Job UID; bounds how often progress is written. Losing it costs one write."""
+    answered_report: str | None = None
+    """The last report of a missing artifact that was followed up. Losing it costs one look-up."""
+
+
+@dataclass
 class Tools:
     """What phases act with. One set serves all models."""
 
@@ -51,11 +66,24 @@ class Tools:
     progress: ProgressReader
     settings: PlatformSettings
     clock: Callable[[], datetime]
-    shown_progress: dict[str, ShownProgress] = field(default_factory=dict)
-    """By Job UID; bounds how often progress is written. Losing it costs one write."""
-    answered_reports: dict[str, str] = field(default_factory=dict)
-    """By model UID, the last report of a missing artifact that was followed up. Losing it costs one look-up."""
+    _memories: dict[Key, Memory] = field(default_factory=dict)
     _flight_locks: WeakValueDictionary[str, asyncio.Lock] = field(default_factory=WeakValueDictionary)
+
+    def memory(self, model: NeuronModel) -> Memory:
+        """What is remembered of a model."""
+        memory = self._memories.get(model.key)
+        if memory is None or memory.uid != model.metadata.uid:
+            memory = self._memories[model.key] = Memory(model.metadata.uid)
+        return memory
+
+    def forget(self, key: Key) -> None:
+        """Remember nothing of a model that is gone."""
+        self._memories.pop(key, None)
+
+    def is_refused(self, model: NeuronModel) -> bool:
+        """Whether something stands in the way of the model's Job."""
+        memory = self._memories.get(model.key)
+        return memory is not None and memory.uid == model.metadata.uid and memory.refused
 
     def flight_lock(self, artifact: Digest) -> asyncio.Lock:
         """Lock under which a compile of an artifact is started."""

@@ -91,6 +91,51 @@ async def test_a_job_that_others_wait_for_outlives_its_spec(world: World, store:
     assert len(await world.all(JOB)) == 1
 
 
+async def test_the_flight_passes_on_when_its_holder_cannot_create_a_job(world: World, store: ArtifactStore) -> None:
+    world.create_model("first")
+    await world.reconcile("first")
+    job = await world.one(JOB)
+    world.kubectl("delete", "job", job["metadata"]["name"], "-n", world.namespace)
+    taken = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": job["metadata"]["name"], "namespace": world.namespace},
+        "spec": {"template": job["spec"]["template"] | {"metadata": {}}},
+    }
+    world.kubectl("create", "-f", "-", document=taken)
+    await world.reconcile("first")
+    assert condition(await world.status("first"), "Compiled") == ("False", "Conflict")
+    world.create_model("second")
+    await world.reconcile("second")
+    assert (await world.one(JOB))["metadata"]["labels"]["neuron-operator.dev/model"] == "second"
+    await world.reconcile("first")
+    assert condition(await world.status("first"), "Compiled") == ("False", "WaitingForSharedCompile")
+    store.put()
+    await world.end_job(None)
+    await world.reconcile("first")
+    assert condition(await world.status("first"), "Compiled") == ("True", "ArtifactReused")
+
+
+async def test_more_memory_is_tried_where_another_model_ran_out_of_it(world: World, store: ArtifactStore) -> None:
+    world.create_model("first")
+    await world.reconcile("first")
+    await world.end_job(FailureCode.OUT_OF_MEMORY, "killed at 8 GiB")
+    world.create_model("like-first")
+    await world.reconcile("like-first")
+    message = (await world.status("like-first"))["message"]
+    assert "killed at 8 GiB" in message
+    assert "compile.resources" in message
+    assert len(await world.all(JOB)) == 1
+    world.create_model("larger", compile={"resources": {"requests": {"cpu": "1000", "memory": "64Gi"}}})
+    await world.reconcile("larger")
+    assert [job["metadata"]["labels"]["neuron-operator.dev/model"] for job in await world.all(JOB)] == [
+        "first",
+        "larger",
+    ]
+    await world.reconcile("like-first")
+    assert condition(await world.status("like-first"), "Compiled") == ("False", "WaitingForSharedCompile")
+
+
 async def test_a_failure_of_ones_own_passes_the_flight_on_and_its_artifact_is_shared(
     world: World, store: ArtifactStore
 ) -> None:

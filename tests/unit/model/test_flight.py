@@ -8,10 +8,11 @@ import pytest
 from neuron_operator.api.objects import NEURON_MODEL, Key, Manifest
 from neuron_operator.api.v1alpha1 import NeuronModel
 from neuron_operator.loop.snapshot import Snapshot
-from neuron_operator.model.flight import claims, live_job
+from neuron_operator.model.flight import claims, failures_of_settings, live_job
 from neuron_operator.model.policies import Claim
 from neuron_operator.model.relations import INDEXED_LABELS, WATCHED, affected_models
 from neuron_operator.model.resources import names
+from neuron_operator.model.resources.compile_job import settings_digest
 from neuron_operator.model.resources.service import service
 from neuron_operator.model.resources.service_accounts import service_accounts
 from neuron_operator.model.revision import SHARED_DOMAIN, Revision, controller_revision, parse_revision
@@ -50,7 +51,11 @@ def snapshot(*objects: Manifest) -> Snapshot:
 
 
 def found_claims(of: NeuronModel, *objects: Manifest) -> dict[str, Claim]:
-    return {str(claim.key): claim for claim in claims(revision(of), snapshot(*objects), NOW)}
+    return {str(claim.key): claim for claim in claims(revision(of), snapshot(*objects), NOW, nobody)}
+
+
+def nobody(_: NeuronModel) -> bool:
+    return False
 
 
 BOTH = (as_object(FIRST), as_object(SECOND), stored(revision(FIRST).manifest), stored(revision(SECOND).manifest))
@@ -82,8 +87,57 @@ def test_a_live_job_is_seen_by_all() -> None:
 def test_a_failure_of_ones_own_is_known_to_all() -> None:
     failed = stored(job(FIRST, conditions=[condition("Failed")]))
     first = found_claims(SECOND, *BOTH, failed, own(FIRST, FAILED_POD))["ml/first"]
-    assert (first.gave_up, first.failed_for_own_reason) == (True, True)
+    assert first.gave_up is not None
+    assert (first.gave_up.code, first.failed_for_own_reason) == (FailureCode.STORE_ACCESS_DENIED.value, True)
     assert live_job(revision(SECOND), snapshot(*BOTH, failed, own(FIRST, FAILED_POD))) is None
+
+
+@pytest.mark.parametrize("younger", [FIRST, SECOND], ids=["by age", "however they are recorded"])
+def test_claims_come_by_age(younger: NeuronModel) -> None:
+    young = stored(as_object(younger))
+    young["metadata"]["creationTimestamp"] = "2026-01-01T11:59:00Z"
+    beside = [manifest for manifest in BOTH if manifest["metadata"]["name"] != younger.metadata.name]
+    found = list(found_claims(FIRST, young, *beside))
+    assert found[-1] == f"ml/{younger.metadata.name}"
+    assert len(found) == 2
+
+
+def test_equal_age_is_decided_alike_by_all() -> None:
+    twin = stored(as_object(SECOND))
+    twin["metadata"]["creationTimestamp"] = BOTH[0]["metadata"]["creationTimestamp"]
+    objects = (BOTH[0], twin, *BOTH[2:])
+    assert (
+        list(found_claims(FIRST, *objects))
+        == list(found_claims(FIRST, *reversed(objects)))
+        == [
+            "ml/first",
+            "ml/second",
+        ]
+    )
+
+
+def test_a_failure_of_the_settings_is_known_with_them() -> None:
+    killed = own(FIRST, pod(phase="Failed", container=ended({"exitCode": 137, "reason": "OOMKilled"})))
+    failed = stored(job(FIRST, conditions=[condition("Failed")]))
+    found = failures_of_settings(revision(SECOND), snapshot(*BOTH, failed, killed))
+    assert {settings: claim.key for settings, claim in found.items()} == {settings_digest(FIRST): Key("ml", "first")}
+    denied = own(FIRST, FAILED_POD)
+    assert failures_of_settings(revision(SECOND), snapshot(*BOTH, failed, denied)) == {}
+
+
+def test_who_was_refused_has_failed_for_a_reason_of_its_own() -> None:
+    found = claims(revision(SECOND), snapshot(*BOTH), NOW, lambda model: model.metadata.name == "first")
+    assert {claim.key.name: claim.failed_for_own_reason for claim in found} == {"first": True, "second": False}
+
+
+def test_a_store_is_one_however_its_prefix_and_region_are_written() -> None:
+    kept = record(FIRST)
+    location = kept.store.model_copy(update={"prefix": f"{kept.store.prefix}/", "region": "eu-west-1"})
+    other = controller_revision(FIRST, revision(FIRST).hash, 1, kept.model_copy(update={"store": location}))
+    assert found_claims(SECOND, *BOTH[:2], stored(other), BOTH[3]).keys() == {"ml/first", "ml/second"}
+    elsewhere = kept.store.model_copy(update={"prefix": "elsewhere"})
+    other = controller_revision(FIRST, revision(FIRST).hash, 1, kept.model_copy(update={"store": elsewhere}))
+    assert found_claims(SECOND, *BOTH[:2], stored(other), BOTH[3]).keys() == {"ml/second"}
 
 
 def changed(**spec: Any) -> Manifest:
@@ -150,7 +204,7 @@ def test_another_namespace_cannot_claim_what_a_namespace_keeps_for_itself() -> N
 
 def test_namespaces_share_where_the_platform_says_so() -> None:
     (_, mine), theirs = elsewhere(SECOND, "ml", SHARED_DOMAIN), elsewhere(FIRST, "other", SHARED_DOMAIN)
-    found = claims(parse_revision(mine), snapshot(as_object(SECOND), mine, *theirs), NOW)
+    found = claims(parse_revision(mine), snapshot(as_object(SECOND), mine, *theirs), NOW, nobody)
     assert {str(claim.key) for claim in found} == {"ml/second", "other/first"}
 
 

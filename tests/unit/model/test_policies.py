@@ -1,15 +1,15 @@
 """Who compiles, whether a failed compile is tried again, and when progress is worth a write."""
 
-from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from neuron_operator.api.objects import Key
-from neuron_operator.diagnosis.catalogue import POD_LOST, TIMED_OUT, UNKNOWN
+from neuron_operator.diagnosis.catalogue import OUT_OF_MEMORY, POD_LOST, TIMED_OUT, UNKNOWN
 from neuron_operator.diagnosis.containers import Diagnosis
 from neuron_operator.model.policies import (
     Claim,
@@ -23,44 +23,46 @@ from neuron_operator.model.policies import (
 )
 from neuron_runtime.contract.outcome import FailureCode
 from neuron_runtime.contract.progress import Progress, Stage
-from support.models import NOW, NOW_TEXT
+from support.models import NOW
+
+KILLED = Diagnosis(OUT_OF_MEMORY, "killed")
 
 
-def claim(name: str, created: str = "2026-01-01T11:00:00Z", **fields: bool) -> Claim:
-    given_fields = {"gave_up": False, "failed_for_own_reason": False} | fields
-    return Claim(key=Key("ml", name), created_at=created, uid=f"uid-{name}", **given_fields)
+def claim(name: str, settings: str = "usual", **fields: Any) -> Claim:
+    return Claim(Key("ml", name), settings, **fields)
 
 
-OLD = "2026-01-01T09:00:00Z"
-
+# By age.
 HOLDERS = {
     "nobody": ([], None),
-    "the oldest": ([claim("young"), claim("old", OLD)], "old"),
-    "equal age: by UID": ([claim("b"), claim("a")], "a"),
+    "the oldest": ([claim("old"), claim("young")], "old"),
     "a failure of one's own passes the flight on": (
-        [claim("old", OLD, gave_up=True, failed_for_own_reason=True), claim("young")],
+        [claim("old", gave_up=KILLED, failed_for_own_reason=True), claim("young")],
         "young",
     ),
-    "a failure of the inputs does not": ([claim("old", OLD, gave_up=True), claim("young")], "old"),
-    "nobody may": (
-        [claim("a", failed_for_own_reason=True), claim("b", gave_up=True, failed_for_own_reason=True)],
+    "a refusal does, too": ([claim("old", failed_for_own_reason=True), claim("young")], "young"),
+    "a failure of the inputs does not": ([claim("old", gave_up=KILLED), claim("young")], "old"),
+    "a failure of the settings passes it on to others": (
+        [claim("old", "less memory", gave_up=KILLED), claim("alike", "less memory"), claim("young")],
+        "young",
+    ),
+    "a failure of the settings stops all who have the same": (
+        [claim("old", "less memory", gave_up=KILLED), claim("alike", "less memory")],
         None,
     ),
+    "nobody may": (
+        [claim("a", failed_for_own_reason=True), claim("b", gave_up=KILLED, failed_for_own_reason=True)],
+        None,
+    ),
+    "who gave up still holds when it alone wants it": ([claim("only", gave_up=KILLED)], "only"),
 }
 
 
 @pytest.mark.parametrize("case", HOLDERS)
 def test_holder(case: str) -> None:
     claims, expected = HOLDERS[case]
-    found = holder(claims)
+    found = holder(claims, {"less memory"})
     assert (found.key.name if found is not None else None) == expected
-
-
-@given(st.permutations([claim(name, age) for name, age in zip("abcd", [OLD, OLD, NOW_TEXT, NOW_TEXT], strict=True)]))
-def test_all_models_compute_the_same_holder(claims: list[Claim]) -> None:
-    found = holder(claims)
-    assert found is not None
-    assert found.key.name == "a"
 
 
 def failure(code: str, seconds_ago: float | None = 0.0) -> Diagnosis:
@@ -137,9 +139,3 @@ def test_progress_is_written_at_most_once_a_minute_and_stage(percents: list[int]
 
 def compiling(percent: int) -> Progress:
     return Progress(stage=Stage.COMPILING, done=percent, total=100)
-
-
-def test_a_claim_that_gave_up_still_holds_when_it_alone_wants_it() -> None:
-    only = claim("only", gave_up=True)
-    assert holder([only]) == only
-    assert holder([replace(only, failed_for_own_reason=True)]) is None

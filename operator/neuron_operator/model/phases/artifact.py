@@ -28,8 +28,8 @@ async def look_up_artifact(scope: Scope, tools: Tools) -> Step:
     revision = scope.revision
     assert revision is not None  # noqa: S101 - record_revision went before
     report = missing_artifact_report(scope.observed.pods_of(revision.hash))
-    answered = tools.answered_reports.get(scope.model.metadata.uid)
-    if scope.artifact is not None and (report is None or report == answered):
+    memory = tools.memory(scope.model)
+    if scope.artifact is not None and report in (None, memory.answered_report):
         return Continue()
     scope.artifact = None
     if not _may_have_changed(scope, tools, revision):
@@ -63,7 +63,7 @@ async def look_up_artifact(scope: Scope, tools: Tools) -> Step:
         compiled_here = any(job.state is JobState.SUCCEEDED for job in scope.observed.jobs_of(revision))
         scope.artifact = _facts(manifest, revision, compiled_here=compiled_here)
         if report is not None:
-            tools.answered_reports[scope.model.metadata.uid] = report
+            memory.answered_report = report
     return Continue()
 
 

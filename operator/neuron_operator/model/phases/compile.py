@@ -7,11 +7,11 @@ from neuron_operator.api.objects import Key, is_deleting, labels_of
 from neuron_operator.api.status import CompileStatus, LastFailure, WaitingFor
 from neuron_operator.diagnosis.catalogue import TIMED_OUT
 from neuron_operator.diagnosis.containers import Diagnosis
-from neuron_operator.model.flight import claims, live_job
+from neuron_operator.model.flight import claims, failures_of_settings, live_job
 from neuron_operator.model.jobs import CompileJob, JobState
 from neuron_operator.model.policies import GiveUp, RetryLater, holder, progress_to_show
 from neuron_operator.model.resources import names
-from neuron_operator.model.resources.compile_job import compile_job
+from neuron_operator.model.resources.compile_job import compile_job, settings_digest
 from neuron_operator.model.retries import failure_of, next_attempt
 from neuron_operator.model.revision import Revision
 from neuron_operator.model.scope import Scope
@@ -39,9 +39,8 @@ async def cancel_superseded(scope: Scope, tools: Tools) -> Step:
     failed = [job for job in wanted if job.state is JobState.FAILED]
     for job in superseded + failed[:-_KEPT_FAILED_JOBS]:
         await tools.children.delete(job.manifest)
-    active = scope.observed.active
     for hash_, deployment in scope.observed.deployments.items():
-        if active is not None and hash_ not in (active, scope.observed.target):
+        if hash_ not in (scope.observed.active, scope.observed.target):
             await tools.children.delete(deployment)
     return Continue()
 
@@ -77,10 +76,11 @@ async def _follow(scope: Scope, tools: Tools, job: CompileJob) -> Step:
             message = f"{as_cause(trouble.message)} (compile Job {job.name}). {trouble.remedy}"
             return Wait(trouble.reason, message, waiting_for=WaitingFor(reason=trouble.reason.value, message=message))
         return Wait(Reason.JOB_PENDING, f"Compile Job {job.name} waits for its pod to run")
-    shown = progress_to_show(tools.shown_progress.get(job.uid), await tools.progress.read(job.pod_ip), tools.clock())
+    memory = tools.memory(scope.model)
+    shown = progress_to_show(memory.shown_progress.get(job.uid), await tools.progress.read(job.pod_ip), tools.clock())
     if shown is None:
         return Wait(Reason.JOB_RUNNING, f"Compile Job {job.name} runs", after=_PROGRESS_SECONDS)
-    tools.shown_progress[job.uid] = shown
+    memory.shown_progress = {job.uid: shown}
     progress = shown.progress
     scope.compile = _compile_status(scope, job).model_copy(
         update={
@@ -126,21 +126,25 @@ async def _start(scope: Scope, tools: Tools, revision: Revision, newest: Compile
             return _wait_for(
                 Key(shared["metadata"]["namespace"], labels_of(shared)[names.MODEL_LABEL]), scope.model.key
             )
-        flight = holder(claims(revision, tools.snapshot, tools.clock()))
+        found = claims(revision, tools.snapshot, tools.clock(), tools.is_refused)
+        failed = failures_of_settings(revision, tools.snapshot)
+        flight = holder(found, failed) or failed.get(settings_digest(scope.model))
         if flight is not None and flight.key != scope.model.key:
             return _wait_for(flight.key, scope.model.key, gave_up=flight.gave_up)
         job = compile_job(scope.model, revision, tools.settings, attempt=attempt, failures=failures)
         created = await tools.children.create(job)
+        tools.memory(scope.model).refused = False
     name = created["metadata"]["name"]
     scope.compile = CompileStatus(job=name, attempt=attempt, max_attempts=scope.model.spec.compile.retry.max_attempts)
     return Wait(Reason.JOB_PENDING, f"Compile Job {name} was created")
 
 
-def _wait_for(other: Key, own: Key, *, gave_up: bool = False) -> Step:
+def _wait_for(other: Key, own: Key, *, gave_up: Diagnosis | None = None) -> Step:
     name = other.name if other.namespace == own.namespace else str(other)
-    if gave_up:
-        cause = f"NeuronModel {name} compiles the same artifact and has failed"
-        return Fail(Reason.COMPILE_FAILED, cause, "Its status says why", after=_SHARED_SECONDS)
+    if gave_up is not None:
+        cause = f"NeuronModel {name} compiles the same artifact and has failed ({gave_up.code}): {gave_up.message}"
+        remedy = f"{gave_up.remedy}. Deleting the Job of NeuronModel {name} tries again"
+        return Fail(Reason.COMPILE_FAILED, cause, remedy, after=_SHARED_SECONDS)
     message = f"NeuronModel {name} compiles the same artifact; it will be shared"
     return Wait(Reason.WAITING_FOR_SHARED_COMPILE, message, after=_SHARED_SECONDS)
 
@@ -158,7 +162,7 @@ def _wanted_by_others(job: CompileJob, scope: Scope, tools: Tools) -> bool:
     )
     if revision is None:
         return False
-    found = claims(revision, tools.snapshot, tools.clock())
+    found = claims(revision, tools.snapshot, tools.clock(), tools.is_refused)
     return any(claim.key != scope.model.key for claim in found)
 
 

@@ -13,7 +13,6 @@ async def delete_finished_jobs(scope: Scope, tools: Tools) -> Step:
     for job in scope.observed.jobs:
         if job.state is not JobState.LIVE:
             await tools.children.delete(job.manifest)
-            tools.shown_progress.pop(job.uid, None)
     return Continue()
 
 
