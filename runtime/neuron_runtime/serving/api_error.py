@@ -52,15 +52,33 @@ def model_not_found(asked: str, served: str) -> ApiError:
     )
 
 
-def context_length_exceeded(limit: int, prompt: int, completion: int) -> ApiError:
+def context_length_exceeded(param: str, limit: int, prompt: int, completion: int) -> ApiError:
     """Prompt and answer do not fit into the context that was compiled (400)."""
-    return ApiError(
-        400,
+    return invalid(
+        param,
         f"this model's maximum context length is {limit} tokens, but {prompt + completion} were asked for "
-        f"({prompt} in the messages, {completion} for the answer); shorten the messages or the answer, or raise "
+        f"({prompt} in '{param}', {completion} for the answer); shorten one of them, or raise "
         "spec.shapes.maxModelLength of the model",
-        param="messages",
-        code="context_length_exceeded",
+        "context_length_exceeded",
+    )
+
+
+def prompt_too_long(param: str, limit: int) -> ApiError:
+    """The prompt alone has more text than the context can hold, however it is cut into tokens (400)."""
+    return invalid(
+        param,
+        f"this model's maximum context length is {limit} tokens, and '{param}' holds more; shorten it, or raise "
+        "spec.shapes.maxModelLength of the model",
+        "context_length_exceeded",
+    )
+
+
+def unknown_token(param: str, token: int, vocabulary: int) -> ApiError:
+    """The prompt holds a token that the model's weights do not know (400)."""
+    return invalid(
+        param,
+        f"'{param}' holds token {token}, but the model knows only those below {vocabulary}",
+        "unknown_token",
     )
 
 

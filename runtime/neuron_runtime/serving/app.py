@@ -5,24 +5,25 @@ from typing import cast
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from .api_error import ApiError, internal, model_not_found, unavailable
 from .chat import answer_chat
 from .metrics import Metrics
 from .observed import Observed
+from .preparation import Preparation
 from .state import ServedModel, ServerState
 
 _RETRY_SECONDS = 5
 
 
-def build_app(state: ServerState, metrics: Metrics) -> Starlette:
+def build_app(state: ServerState, metrics: Metrics) -> ASGIApp:
     """The ASGI application of one server."""
     routes = _Routes(state, metrics)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/healthz", routes.healthz),
             Route("/readyz", routes.readyz),
@@ -31,15 +32,16 @@ def build_app(state: ServerState, metrics: Metrics) -> Starlette:
             Route("/v1/models/{name:path}", routes.model),
             Route("/v1/chat/completions", routes.chat_completions, methods=["POST"]),
         ],
-        middleware=[Middleware(Observed, metrics=metrics)],
         exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _unexpected},
     )
+    return Observed(app, metrics)
 
 
 class _Routes:
     def __init__(self, state: ServerState, metrics: Metrics) -> None:
         self._state = state
         self._metrics = metrics
+        self._preparation = Preparation()
 
     async def healthz(self, _request: Request) -> Response:
         healthy = self._state.healthy
@@ -63,7 +65,7 @@ class _Routes:
         return JSONResponse(_model_document(model))
 
     async def chat_completions(self, request: Request) -> Response:
-        return await answer_chat(request, self._model())
+        return await answer_chat(request, self._model(), self._preparation)
 
     def _model(self) -> ServedModel:
         model = self._state.model
@@ -79,7 +81,7 @@ def _model_document(model: ServedModel) -> dict[str, object]:
         "created": model.created,
         "owned_by": "neuron-operator",
         # vLLM's extension, which clients know to look for.
-        "max_model_len": model.scheduler.max_model_length,
+        "max_model_len": model.scheduler.capabilities.max_model_length,
     }
 
 

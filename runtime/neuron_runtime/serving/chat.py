@@ -1,34 +1,46 @@
 """`POST /v1/chat/completions`: from the request's bytes to the answer's."""
 
-import asyncio
 from collections.abc import Mapping
+from functools import partial
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from .api_error import ApiError, context_length_exceeded, invalid, model_not_found
+from .api_error import (
+    ApiError,
+    context_length_exceeded,
+    invalid,
+    model_not_found,
+    prompt_too_long,
+    unknown_token,
+)
 from .chat_request import ChatRequest, parse_chat_request
 from .chat_response import DONE, ChatResponse, server_sent_event
 from .chat_template import ChatTemplateError
 from .completion import Completion
 from .disconnect import ClientGone, until_disconnect
+from .observed import CLIENT_CLOSED_REQUEST
+from .preparation import Preparation
+from .request_body import read_body
 from .scheduler import Generation
 from .state import ServedModel
+from .tokenization import PromptTooLong
 
-_BODY_LIMIT = 8 * 1024 * 1024
-# nginx's code for a client that closed the connection; nobody receives it, it is for logs and metrics.
-_CLIENT_CLOSED_REQUEST = 499
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
-async def answer_chat(request: Request, model: ServedModel) -> Response:
+async def answer_chat(request: Request, model: ServedModel, preparation: Preparation) -> Response:
     """Answer one request. Raises ApiError."""
-    chat = parse_chat_request(await _body(request))
-    if chat.model != model.name:
-        raise model_not_found(chat.model, model.name)
-    # Templates and long prompts take milliseconds: other requests' tokens must not wait for them.
-    generation = await asyncio.to_thread(_generation, chat, model)
+    with preparation.place():
+        try:
+            body = await read_body(request)
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_CLOSED_REQUEST)
+        chat = parse_chat_request(body)
+        if chat.model != model.name:
+            raise model_not_found(chat.model, model.name)
+        generation = await preparation.run(partial(_generation, chat, model))
     completion = Completion(model.scheduler, generation, model.tokenizer.decode, chat.stops)
     response = ChatResponse(model=model.name, fingerprint=model.fingerprint, include_usage=chat.include_usage)
     if chat.stream:
@@ -36,31 +48,28 @@ async def answer_chat(request: Request, model: ServedModel) -> Response:
     try:
         pieces = await until_disconnect(request.receive, _collect(completion))
     except ClientGone:
-        return Response(status_code=_CLIENT_CLOSED_REQUEST)
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
     finally:
         completion.close()
     return JSONResponse(response.whole("".join(pieces), completion.reason, completion.usage))
 
 
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _BODY_LIMIT:
-            raise ApiError(413, f"the body is larger than {_BODY_LIMIT} bytes", code="request_too_large")
-    return bytes(body)
-
-
 def _generation(chat: ChatRequest, model: ServedModel) -> Generation:
+    limits = model.scheduler.capabilities
+    limit = limits.max_model_length
     try:
-        prompt = model.tokenizer.encode_chat(chat.messages)
+        prompt = model.tokenizer.encode_chat(chat.messages, limit)
     except ChatTemplateError as error:
         raise invalid("messages", str(error), "invalid_messages") from error
-    limit = model.scheduler.max_model_length
+    except PromptTooLong as error:
+        raise prompt_too_long("messages", limit) from error
     if len(prompt) + (chat.max_tokens or 1) > limit:
-        raise context_length_exceeded(limit, len(prompt), chat.max_tokens or 1)
+        raise context_length_exceeded("messages", limit, len(prompt), chat.max_tokens or 1)
     if not prompt:
         raise invalid("messages", "the messages make an empty prompt", "invalid_messages")
+    # Tokenizers can know tokens that were added after the model was trained, and that it holds no numbers for.
+    if max(prompt) >= limits.vocabulary:
+        raise unknown_token("messages", max(prompt), limits.vocabulary)
     return Generation(
         prompt=tuple(prompt),
         max_tokens=chat.max_tokens or limit - len(prompt),

@@ -3,17 +3,22 @@
 What a parameter of OpenAI's would change here and this server cannot do is refused by name, never ignored.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, StrictInt, Tag, ValidationError
+from pydantic import Field, StrictBool, StrictInt, Tag
 
-from .api_error import ApiError, invalid, unsupported
+from .api_error import invalid
+from .request_body import BRANCH, LIST, ONE, Number, Strict, parse_object, validated
 from .sampling import SamplingParameters
 
+_MAX_MESSAGES = 2048
+_MAX_PARTS = 256
 _MAX_STOPS = 4
+_MAX_STOP_LENGTH = 256
+# Far beyond any context, and short enough to be repeated in a message.
+_MAX_TOKENS = 2**31 - 1
 
 # Parameters of OpenAI's API that are not implemented, with the values at which they mean nothing.
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
@@ -41,47 +46,41 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 # They say who asks, or serve the caller's bookkeeping: no answer depends on them.
 _WITHOUT_EFFECT = frozenset({"metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "user"})
 
-# Tags of the branches of "one or a list of them", so that an error is that of the branch that was meant.
-_ONE = "<one>"
-_LIST = "<list>"
-_BRANCH = Discriminator(lambda value: _LIST if isinstance(value, list) else _ONE)
-
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Stop = Annotated[str, Field(min_length=1, max_length=_MAX_STOP_LENGTH)]
 
 
-class _TextPart(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _TextPart(Strict):
     type: Literal["text"]
     text: str
 
 
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _Message(Strict):
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[Annotated[str, Tag(_ONE)] | Annotated[list[_TextPart], Tag(_LIST)], _BRANCH]
+    content: Annotated[
+        Annotated[str, Tag(ONE)] | Annotated[list[_TextPart], Field(fail_fast=True, max_length=_MAX_PARTS), Tag(LIST)],
+        BRANCH,
+    ]
     name: str | None = None
 
 
-class _StreamOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _StreamOptions(Strict):
     include_usage: StrictBool = False
     include_obfuscation: Literal[False] = False
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _Body(Strict):
     model: str
-    messages: Annotated[list[_Message], Field(min_length=1)]
-    max_tokens: Annotated[StrictInt, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[StrictInt, Field(ge=1)] | None = None
+    messages: Annotated[list[_Message], Field(fail_fast=True, min_length=1, max_length=_MAX_MESSAGES)]
+    max_tokens: Annotated[StrictInt, Field(ge=1, le=_MAX_TOKENS)] | None = None
+    max_completion_tokens: Annotated[StrictInt, Field(ge=1, le=_MAX_TOKENS)] | None = None
     temperature: Annotated[Number, Field(ge=0, le=2)] | None = None
     top_p: Annotated[Number, Field(gt=0, le=1)] | None = None
-    seed: StrictInt | None = None
-    stop: Annotated[Annotated[str | None, Tag(_ONE)] | Annotated[list[str], Tag(_LIST)], _BRANCH] = None
+    seed: Annotated[StrictInt, Field(ge=-(2**63), lt=2**63)] | None = None
+    stop: Annotated[
+        Annotated[Stop | None, Tag(ONE)]
+        | Annotated[list[Stop], Field(fail_fast=True, max_length=_MAX_STOPS), Tag(LIST)],
+        BRANCH,
+    ] = None
     stream: StrictBool | None = None
     stream_options: _StreamOptions | None = None
 
@@ -103,16 +102,7 @@ class ChatRequest:
 
 def parse_chat_request(body: bytes) -> ChatRequest:
     """Parse and check. Raises ApiError (400) naming the parameter."""
-    try:
-        document = json.loads(body)
-    except ValueError as error:
-        raise ApiError(400, f"the body is not JSON: {error}", code="invalid_json") from error
-    if not isinstance(document, dict):
-        raise ApiError(400, "the body is not a JSON object", code="invalid_json")
-    try:
-        parsed = _Body.model_validate(_without_neutral(document))
-    except ValidationError as error:
-        raise _invalid(error) from error
+    parsed = validated(_Body, parse_object(body), _NEUTRAL, _WITHOUT_EFFECT)
     if parsed.max_tokens is not None and parsed.max_completion_tokens is not None:
         raise invalid("max_tokens", "'max_tokens' and 'max_completion_tokens' are the same; set only one of them")
     if parsed.stream_options is not None and not parsed.stream:
@@ -126,30 +116,10 @@ def parse_chat_request(body: bytes) -> ChatRequest:
             top_p=1.0 if parsed.top_p is None else parsed.top_p,
             seed=parsed.seed,
         ),
-        stops=_stops(parsed.stop),
+        stops=(parsed.stop,) if isinstance(parsed.stop, str) else tuple(parsed.stop or ()),
         stream=bool(parsed.stream),
         include_usage=parsed.stream_options is not None and parsed.stream_options.include_usage,
     )
-
-
-def _without_neutral(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters that are implemented; raises for others that would change the answer."""
-    kept: dict[str, Any] = {}
-    for name, value in document.items():
-        if name in _Body.model_fields:
-            kept[name] = value
-        elif name in _NEUTRAL:
-            _check_neutral(name, value)
-        elif name not in _WITHOUT_EFFECT:
-            raise ApiError(400, f"unknown parameter: '{name}'", param=name, code="unknown_parameter")
-    return kept
-
-
-def _check_neutral(name: str, value: Any) -> None:
-    if value is None or value in _NEUTRAL[name]:
-        return
-    neutral = " or ".join(json.dumps(allowed) for allowed in _NEUTRAL[name])
-    raise unsupported(name, f", or set it to {neutral}" if neutral else "")
 
 
 def _flat(message: _Message) -> dict[str, str]:
@@ -159,23 +129,3 @@ def _flat(message: _Message) -> dict[str, str]:
     # OpenAI's newer name of the system role; templates know the old one.
     role = "system" if message.role == "developer" else message.role
     return {"role": role, "content": content} | ({"name": message.name} if message.name else {})
-
-
-def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
-    stops = (stop,) if isinstance(stop, str) else tuple(stop or ())
-    if len(stops) > _MAX_STOPS:
-        raise invalid("stop", f"'stop' takes up to {_MAX_STOPS} strings, got {len(stops)}")
-    if not all(stops):
-        raise invalid("stop", "'stop' must not hold an empty string")
-    return stops
-
-
-def _invalid(error: ValidationError) -> ApiError:
-    first = error.errors(include_url=False)[0]
-    location = [str(part) for part in first["loc"] if part not in (_ONE, _LIST)]
-    param = ".".join(location)
-    if first["type"] == "missing":
-        return invalid(param, f"missing required parameter: '{param}'", "missing_required_parameter")
-    if first["type"] == "extra_forbidden":
-        return ApiError(400, f"unknown parameter: '{param}'", param=param, code="unknown_parameter")
-    return invalid(param, f"invalid '{param}': {first['msg']}", "invalid_value")

@@ -1,7 +1,7 @@
 """Renders a conversation into the model's prompt format, as transformers' `apply_chat_template` does.
 
 Templates come with the model and are programs: they run in jinja2's immutable sandbox and see nothing but the
-messages.
+messages, the names of the model's special tokens, and the time.
 """
 
 import json

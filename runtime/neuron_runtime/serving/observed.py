@@ -11,11 +11,13 @@ _log = logging.getLogger(__name__)
 
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 _ROUTES = _PROBES | {"/v1/chat/completions", "/v1/models"}
-_NO_ANSWER = 499
+# nginx's code for a client that closed the connection; nobody receives it, it is for logs and metrics.
+CLIENT_CLOSED_REQUEST = 499
+_LONGEST_PATH = 200
 
 
 class Observed:
-    """ASGI middleware."""
+    """ASGI middleware around the whole application: what answers an unexpected exception is a middleware itself."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
@@ -26,7 +28,7 @@ class Observed:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status = _NO_ANSWER
+        status = CLIENT_CLOSED_REQUEST
         started = perf_counter()
 
         async def watch(message: Message) -> None:
@@ -42,4 +44,6 @@ class Observed:
             # Paths are the caller's: as a label, each new one would be a time series.
             self._metrics.requests.labels(path if path in _ROUTES else "other", str(status)).inc()
             level = logging.DEBUG if path in _PROBES else logging.INFO
-            _log.log(level, "%s %s %d %.1f ms", scope["method"], path, status, 1000 * (perf_counter() - started))
+            # As it was sent: decoded, it could hold line breaks, and with them lines of log that nobody wrote.
+            sent = scope["raw_path"].decode("latin-1")[:_LONGEST_PATH]
+            _log.log(level, "%s %s %d %.1f ms", scope["method"], sent, status, 1000 * (perf_counter() - started))

@@ -5,8 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Logits = npt.NDArray[np.floating]
-"""float[vocabulary]"""
+TokenLogits = npt.NDArray[np.floating]
+"""float[vocabulary]: those of one token."""
+
+
+class NotFinite(Exception):
+    """The logits are no numbers: whatever would be drawn from them would mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,17 @@ class Sampler:
         seed = parameters.seed
         self._random = np.random.Generator(np.random.PCG64(None if seed is None else seed % 2**64))
 
-    def sample(self, logits: Logits) -> int:
-        """Index of the chosen token. Ties of a greedy choice go to the lowest index, as in torch.argmax on a CPU."""
+    def sample(self, logits: TokenLogits) -> int:
+        """Index of the chosen token. Ties of a greedy choice go to the lowest index, as in torch.argmax on a CPU.
+
+        Raises NotFinite.
+        """
+        likeliest = int(np.argmax(logits))
+        # argmax finds a NaN where there is one.
+        if not np.isfinite(logits[likeliest]):
+            raise NotFinite(f"the largest of the logits is {logits[likeliest]}")
         if self._parameters.temperature == 0.0:
-            return int(np.argmax(logits))
+            return likeliest
         probabilities = _probabilities(logits, self._parameters.temperature)
         candidates = nucleus(probabilities, self._parameters.top_p)
         cumulated = np.cumsum(probabilities[candidates])
@@ -49,13 +60,14 @@ def nucleus(probabilities: npt.NDArray[np.float64], top_p: float) -> npt.NDArray
     # All tokens at or below this floor together have no more than 1 - top_p, so none of them is in the nucleus. It
     # leaves few of them to sort, where a sort of a whole vocabulary takes as long as a step of a small model.
     floor = (1.0 - top_p) / len(probabilities)
-    likely = np.flatnonzero(probabilities > floor)
+    # Where all are equally probable rounding can put every one of them at the floor: the most probable one stays.
+    likely = np.flatnonzero((probabilities > floor) | (probabilities == probabilities.max()))
     order = likely[np.argsort(-probabilities[likely], kind="stable")]
     reached = int(np.searchsorted(np.cumsum(probabilities[order]), top_p, side="left"))
     return order[: reached + 1]
 
 
-def _probabilities(logits: Logits, temperature: float) -> npt.NDArray[np.float64]:
+def _probabilities(logits: TokenLogits, temperature: float) -> npt.NDArray[np.float64]:
     # The maximum is taken off before the division: a temperature close to 0 must not overflow to inf - inf.
     shifted = (logits.astype(np.float64) - float(np.max(logits))) / temperature
     weights = np.exp(shifted)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from math import ceil
 from time import perf_counter
 
-from neuron_runtime.engines.base import DecodeRow, GenerationSession, PrefillRow, Step
+from neuron_runtime.engines.base import Capabilities, DecodeRow, GenerationSession, PrefillRow, Step
 
 from .chat_response import FinishReason
 from .metrics import Metrics
-from .sampling import Logits, Sampler, SamplingParameters
+from .sampling import Sampler, SamplingParameters, TokenLogits
 
 _log = logging.getLogger(__name__)
 
@@ -118,9 +118,9 @@ class Scheduler:
         return self._failures < _FAILURES_UNTIL_UNHEALTHY
 
     @property
-    def max_model_length(self) -> int:
-        """Tokens of prompt and answer together that one request can have."""
-        return self._session.capabilities.max_model_length
+    def capabilities(self) -> Capabilities:
+        """What the session can do."""
+        return self._session.capabilities
 
     def submit(self, generation: Generation, sink: Sink) -> Ticket:
         """Queue a request. Raises QueueFull or SchedulerClosed."""
@@ -222,7 +222,7 @@ class Scheduler:
                 logits = _logits(self._session.decode([DecodeRow(_SLOT, token, position)]))
         return "length"
 
-    def _prefill(self, ticket: Ticket) -> Logits | None:
+    def _prefill(self, ticket: Ticket) -> TokenLogits | None:
         """Logits after the prompt, which runs in chunks of what the largest graph takes."""
         prompt = ticket.generation.prompt
         chunk = self._session.capabilities.prefill_tokens
@@ -244,9 +244,9 @@ class Scheduler:
         return now
 
 
-def _logits(step: Step) -> Logits:
+def _logits(step: Step) -> TokenLogits:
     """Of the only row."""
     if step.logits is None:
         raise RuntimeError("graphs that sample on the device are not scheduled yet")
-    row: Logits = step.logits[0]
+    row: TokenLogits = step.logits[0]
     return row

@@ -24,25 +24,33 @@ def is_needed(path: str) -> bool:
     return not path.endswith(_WEIGHTS)
 
 
+class PromptTooLong(Exception):
+    """A text that cannot fit, seen from its length alone."""
+
+
 class ModelTokenizer:
     """Text to tokens and back, for one model. Thread-safe."""
 
-    def __init__(
-        self, tokenizer: Tokenizer, template: ChatTemplate | None, end_tokens: frozenset[int], vocabulary: int
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate | None, end_tokens: frozenset[int]) -> None:
         self._tokenizer = tokenizer
         self._template = template
         self.end_tokens = end_tokens
         """Tokens that end an answer."""
-        self.vocabulary = vocabulary
-        """Number of tokens that there are, added ones included."""
+        self._longest = max(map(len, tokenizer.get_vocab(with_added_tokens=True)), default=1)
 
-    def encode_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        """The prompt's tokens. Raises ChatTemplateError."""
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]], most: int) -> list[int]:
+        """The prompt's tokens. Raises ChatTemplateError; PromptTooLong when there must be more than `most` of them."""
         if self._template is None:
             raise ChatTemplateError("the model has no chat template, so it cannot take part in a chat")
         # The template writes the special tokens itself.
-        tokens: list[int] = self._tokenizer.encode(self._template.render(messages), add_special_tokens=False).ids
+        return self._encode(self._template.render(messages), most, special=False)
+
+    def _encode(self, text: str, most: int, *, special: bool) -> list[int]:
+        # A megabyte of text takes seconds, whatever becomes of its tokens.
+        if len(text) > most * self._longest:
+            raise PromptTooLong
+        # Of the library's ways to encode this is the one that lets other threads run meanwhile.
+        tokens: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=special)[0].ids
         return tokens
 
     def decode(self, tokens: Sequence[int]) -> str:
@@ -71,7 +79,6 @@ def load_tokenizer(folder: Path) -> ModelTokenizer:
         tokenizer,
         _template(folder, config, special),
         frozenset(_end_tokens(folder, tokenizer, special)),
-        tokenizer.get_vocab_size(with_added_tokens=True),
     )
 
 

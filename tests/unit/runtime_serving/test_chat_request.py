@@ -1,6 +1,7 @@
 """Every bad parameter is refused by name, in OpenAI's words; parameters that mean nothing are let through."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -28,8 +29,12 @@ def _parse(**parameters: Any) -> ChatRequest:
         ({"max_completion_tokens": True}, "max_completion_tokens", "invalid_value"),
         ({"max_tokens": 1, "max_completion_tokens": 1}, "max_tokens", None),
         ({"seed": "x"}, "seed", "invalid_value"),
-        ({"stop": ["a"] * 5}, "stop", None),
-        ({"stop": ["a", ""]}, "stop", None),
+        ({"max_tokens": 10**4299}, "max_tokens", "invalid_value"),
+        ({"temperature": 10**4299}, "temperature", "invalid_value"),
+        ({"seed": 2**63}, "seed", "invalid_value"),
+        ({"stop": ["a"] * 5}, "stop", "invalid_value"),
+        ({"stop": ["a", ""]}, "stop.1", "invalid_value"),
+        ({"stop": ""}, "stop", "invalid_value"),
         ({"stop": [1]}, "stop.0", "invalid_value"),
         ({"stream": "yes"}, "stream", "invalid_value"),
         ({"stream_options": {"include_usage": True}}, "stream_options", None),
@@ -50,6 +55,16 @@ def _parse(**parameters: Any) -> ChatRequest:
         ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
         ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
         ({"top_k": 5}, "top_k", "unknown_parameter"),
+        ({"n": True}, "n", "unsupported_parameter"),
+        ({"top_logprobs": False}, "top_logprobs", "unsupported_parameter"),
+        ({"frequency_penalty": False}, "frequency_penalty", "unsupported_parameter"),
+        ({"logprobs": 0}, "logprobs", "unsupported_parameter"),
+        ({"messages": [{"role": "user", "content": "x"}] * 2049}, "messages", "invalid_value"),
+        (
+            {"messages": [{"role": "user", "content": "x", "tool_calls": []}]},
+            "messages.0.tool_calls",
+            "unknown_parameter",
+        ),
     ],
 )
 def test_refused_by_name(parameters: dict[str, Any], param: str, code: str | None) -> None:
@@ -66,6 +81,65 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
     with pytest.raises(ApiError) as caught:
         parse_chat_request(body)
     assert (caught.value.status, caught.value.code) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 200_000,
+        b'{"model":' * 100_000,
+        rb'{"model": "\ud800"}',
+        rb'{"\uDC00": 1}',
+        b'{"model": "\xed\xa0\x80"}',
+        '{"model": "m"}'.encode("utf-16"),
+    ],
+)
+def test_what_no_answer_could_repeat_is_refused(body: bytes) -> None:
+    with pytest.raises(ApiError) as caught:
+        parse_chat_request(body)
+    assert (caught.value.status, caught.value.code) == (400, "invalid_json")
+
+
+def test_a_character_of_two_escapes_is_one() -> None:
+    request = parse_chat_request(rb'{"model": "m", "messages": [{"role": "user", "content": "\ud83d\udc4b"}]}')
+    assert request.messages[0]["content"] == "\N{WAVING HAND SIGN}"
+
+
+@pytest.mark.parametrize(
+    ("document", "param"),
+    [
+        ('{"model":"m","messages":[%s]}', "messages.0"),
+        ('{"model":"m","messages":[{"role":"user","content":[%s]}]}', "messages.0.content.0"),
+        ('{"model":"m","messages":[{"role":"user","content":"x"}],"stop":[%s]}', "stop.0"),
+    ],
+)
+def test_one_error_is_made_of_many(document: str, param: str) -> None:
+    body = (document % ",".join("0" * 400_000)).encode()
+    assert _peak_bytes(body, param) < 30_000_000
+
+
+@pytest.mark.parametrize("document", ['{"model":"m","messages":[{%s}]}', '{"stream":true,"stream_options":{%s}}'])
+def test_one_error_is_made_of_many_unknown_names(document: str) -> None:
+    body = (document % ",".join(f'"x{number}":0' for number in range(80_000))).encode()
+    assert _peak_bytes(body, "x0") < 40_000_000
+
+
+def _peak_bytes(body: bytes, named: str) -> int:
+    """Memory that refusing it takes."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(ApiError) as caught:
+            parse_chat_request(body)
+        assert named in str(caught.value.param)
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_long_name_is_not_repeated() -> None:
+    with pytest.raises(ApiError) as caught:
+        _parse(**{"x" * 100_000: 1})
+    assert len(json.dumps(caught.value.document())) < 500
 
 
 @pytest.mark.parametrize("name", ["model", "messages"])

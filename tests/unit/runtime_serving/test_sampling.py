@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from neuron_runtime.serving.sampling import Sampler, SamplingParameters, nucleus
+from neuron_runtime.serving.sampling import NotFinite, Sampler, SamplingParameters, nucleus
 
 
 def _logits(*probabilities: float) -> np.ndarray:
@@ -55,6 +55,20 @@ def test_nucleus_is_that_of_a_full_sort() -> None:
 def test_nucleus_of_equal_probabilities_is_not_empty() -> None:
     assert len(nucleus(np.full(4, 0.25), 0.999999)) == 4
     assert len(nucleus(np.full(4, 0.25), 0.0001)) == 1
+
+
+@pytest.mark.parametrize("size", [3, 7, 49152])
+def test_a_tiny_nucleus_holds_the_most_probable_token(size: int) -> None:
+    for top_p in (1e-300, 1e-17, 1e-9):
+        assert len(nucleus(np.full(size, 1.0 / size), top_p)) == 1
+    assert Sampler(SamplingParameters(top_p=1e-300, seed=1)).sample(np.zeros(size, dtype=np.float32)) == 0
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("logits", [[0.0, np.nan], [np.inf, 1.0], [-np.inf, -np.inf]])
+def test_logits_that_are_no_numbers_are_refused(logits: list[float], temperature: float) -> None:
+    with pytest.raises(NotFinite):
+        Sampler(SamplingParameters(temperature=temperature, seed=1)).sample(np.array(logits, dtype=np.float32))
 
 
 def test_a_tiny_temperature_does_not_overflow() -> None:

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -18,6 +18,7 @@ import uvicorn
 
 from neuron_runtime.serving.app import build_app
 from neuron_runtime.serving.metrics import Metrics
+from neuron_runtime.serving.request_body import BODY_LIMIT
 from neuron_runtime.serving.scheduler import Scheduler
 from neuron_runtime.serving.state import Phase, ServedModel, ServerState
 from neuron_runtime.serving.tokenization import load_tokenizer
@@ -154,12 +155,20 @@ def test_without_a_limit_the_answer_ends_with_the_context(server: _Running) -> N
     assert answer.choices[0].finish_reason == "length"
 
 
-@pytest.mark.parametrize(("text", "max_tokens"), [("x" * 80, None), ("x" * 20, 60)])
+@pytest.mark.parametrize(("text", "max_tokens"), [("x" * 80, None), ("x" * 20, 60), ("x" * 100_000, None)])
 def test_more_than_the_context_is_refused(server: _Running, text: str, max_tokens: int | None) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         server.client.chat.completions.create(model="tiny/chat", messages=_ask(text), max_tokens=max_tokens)
-    assert caught.value.code == "context_length_exceeded"
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
     assert "64 tokens" in caught.value.message
+
+
+def test_a_token_that_the_model_does_not_know_is_refused(server: _Running) -> None:
+    server.session.capabilities = replace(server.session.capabilities, vocabulary=256)
+    with pytest.raises(openai.BadRequestError) as caught:
+        server.client.chat.completions.create(model="tiny/chat", messages=_ask(f"hi{END}"))
+    assert (caught.value.code, caught.value.param) == ("unknown_token", "messages")
+    assert server.session.prefills == []
 
 
 def test_errors_are_those_that_openais_client_knows(server: _Running) -> None:
@@ -185,7 +194,7 @@ def test_unknown_routes_answer_in_openais_words(server: _Running, method: str, p
 
 
 def test_a_body_that_is_too_large(server: _Running) -> None:
-    response = httpx.post(f"{server.url}/v1/chat/completions", content=b" " * (8 * 1024 * 1024 + 1))
+    response = httpx.post(f"{server.url}/v1/chat/completions", content=b" " * (BODY_LIMIT + 1))
     assert (response.status_code, response.json()["error"]["code"]) == (413, "request_too_large")
 
 
@@ -272,6 +281,35 @@ def test_before_it_is_ready() -> None:
             client.chat.completions.create(model="tiny/chat", messages=_ask("hi"))
         assert (caught.value.status_code, caught.value.code) == (503, "not_ready")
         assert caught.value.response.headers["retry-after"]
+
+
+def test_an_exception_that_nobody_expected_is_counted_as_the_500_that_it_is(
+    server: _Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.model.scheduler, "submit", None)
+    with pytest.raises(openai.InternalServerError) as caught:
+        server.client.chat.completions.create(model="tiny/chat", messages=_ask("hi"))
+    assert caught.value.code == "internal_error"
+    text = httpx.get(f"{server.url}/metrics").text
+    assert 'neuron_serving_http_requests_total{code="500",route="/v1/chat/completions"} 1.0' in text
+
+
+def test_a_client_that_leaves_before_its_body_is_there(server: _Running, caplog: pytest.LogCaptureFixture) -> None:
+    address = httpx.URL(server.url)
+    with socket.create_connection((address.host, address.port or 0)) as connection:
+        connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+    counted = 'neuron_serving_http_requests_total{code="499",route="/v1/chat/completions"} 1.0'
+    _until(lambda: counted in httpx.get(f"{server.url}/metrics").text)
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+def test_paths_cannot_forge_lines_of_log(server: _Running, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        httpx.get(f"{server.url}/a%0AINFO:%20forged")
+        httpx.get(f"{server.url}/{'b' * 5000}")
+    lines = [record.getMessage() for record in caplog.records if record.name.endswith("observed")]
+    assert len(lines) == 2
+    assert all("\n" not in line and len(line) < 300 for line in lines)
 
 
 def test_metrics(server: _Running) -> None:

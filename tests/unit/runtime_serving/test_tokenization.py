@@ -10,7 +10,7 @@ import pytest
 
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.serving.chat_template import ChatTemplateError
-from neuron_runtime.serving.tokenization import is_needed, load_tokenizer
+from neuron_runtime.serving.tokenization import PromptTooLong, is_needed, load_tokenizer
 from support.scripted_engine import END, byte_tokenizer
 
 _MESSAGES = [{"role": "user", "content": "x"}]
@@ -53,18 +53,18 @@ def test_end_tokens(tmp_path: Path, files: dict[str, Any], ends: set[int]) -> No
 )
 def test_chat_template(tmp_path: Path, files: dict[str, Any]) -> None:
     tokenizer = load_tokenizer(_snapshot(tmp_path, **files))
-    assert tokenizer.decode(tokenizer.encode_chat(_MESSAGES)) == "right"
+    assert tokenizer.decode(tokenizer.encode_chat(_MESSAGES, 100)) == "right"
 
 
 def test_a_template_file_comes_first(tmp_path: Path) -> None:
     (tmp_path / "chat_template.jinja").write_text("right")
     tokenizer = load_tokenizer(_snapshot(tmp_path, tokenizer_config={"chat_template": "wrong"}))
-    assert tokenizer.decode(tokenizer.encode_chat(_MESSAGES)) == "right"
+    assert tokenizer.decode(tokenizer.encode_chat(_MESSAGES, 100)) == "right"
 
 
 def test_a_model_without_a_template_cannot_chat(tmp_path: Path) -> None:
     with pytest.raises(ChatTemplateError, match="no chat template"):
-        load_tokenizer(_snapshot(tmp_path)).encode_chat(_MESSAGES)
+        load_tokenizer(_snapshot(tmp_path)).encode_chat(_MESSAGES, 100)
 
 
 def test_what_a_saved_tokenizer_would_cut_or_fill_up(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_what_a_saved_tokenizer_would_cut_or_fill_up(tmp_path: Path) -> None:
     saved.enable_padding(length=50)
     saved.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}{{ messages[0].content }}ab")
-    assert len(load_tokenizer(tmp_path).encode_chat(_MESSAGES)) == 4
+    assert len(load_tokenizer(tmp_path).encode_chat(_MESSAGES, 100)) == 4
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,16 @@ def test_files_that_do_not_do(tmp_path: Path, name: str, content: str | None, me
     with pytest.raises(ContainerFailure, match=message) as caught:
         load_tokenizer(tmp_path)
     assert caught.value.code is FailureCode.UNSUPPORTED_MODEL
+
+
+def test_a_text_that_cannot_fit_is_refused_before_it_is_cut_into_tokens(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_text("{{ messages[0].content }}")
+    tokenizer = load_tokenizer(_snapshot(tmp_path))
+    # The longest token is the one that ends an answer.
+    text = "x" * (10 * len(END))
+    assert len(tokenizer.encode_chat([{"role": "user", "content": text}], 10)) == len(text)
+    with pytest.raises(PromptTooLong):
+        tokenizer.encode_chat([{"role": "user", "content": text + "x"}], 10)
 
 
 def test_weights_are_not_fetched_for_the_tokenizer() -> None:
