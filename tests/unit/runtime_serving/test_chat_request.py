@@ -118,7 +118,13 @@ def test_one_error_is_made_of_many(document: str, param: str) -> None:
     assert _peak_bytes(body, param) < 30_000_000
 
 
-@pytest.mark.parametrize("document", ['{"model":"m","messages":[{%s}]}', '{"stream":true,"stream_options":{%s}}'])
+@pytest.mark.parametrize(
+    "document",
+    [
+        '{"model":"m","messages":[{"role":"user","content":"x",%s}]}',
+        '{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true,"stream_options":{%s}}',
+    ],
+)
 def test_one_error_is_made_of_many_unknown_names(document: str) -> None:
     body = (document % ",".join(f'"x{number}":0' for number in range(80_000))).encode()
     assert _peak_bytes(body, "x0") < 40_000_000
