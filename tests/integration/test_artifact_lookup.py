@@ -19,8 +19,9 @@ from neuron_operator.errors import OperatorError
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import digest_of, hex_part
 from neuron_runtime.contract.store import StoreLocation
+from support.addresses import free_port
 from support.models import model, record
-from support.object_store import CREDENTIALS, free_port
+from support.object_store import CREDENTIALS
 
 STORE = StoreLocation(bucket="artifacts", prefix="team", domain="ns/ml")
 REQUEST = record(model()).request

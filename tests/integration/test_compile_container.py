@@ -5,6 +5,7 @@ The engine is a scripted one, but where the end of its processes is what matters
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -34,10 +35,11 @@ from neuron_runtime.contract.source import SourceManifest
 from neuron_runtime.contract.store import MANIFEST, StoreLocation
 from neuron_runtime.engines.cpu import CPUEngine
 from neuron_runtime.store import Store, describe_files, open_store
+from support.addresses import free_port
 from support.breaking_proxy import breaking_proxy
 from support.hub_process import digest_of_repository, hub_process
-from support.object_store import CREDENTIALS, free_port, object_store
-from support.scripted_compiler import ENDING, GRAPH
+from support.object_store import CREDENTIALS, object_store
+from support.scripted_compiler import ENDING, GRAPH, UNSUPPORTED
 from support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -272,6 +274,24 @@ def test_a_source_that_is_missing_or_damaged_in_the_store_comes_from_its_origin(
     fetched = platform.folder / "fetched"
     platform.store.fetch_source(digest, fetched, _no_report)
     assert describe_files(fetched) == snapshot.files
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_model_that_the_engine_refuses_is_refused_before_its_weights_are_moved(
+    platform: _Platform, stored: bool
+) -> None:
+    (platform.source / "config.json").write_text(json.dumps({"model_type": UNSUPPORTED}))
+    with platform.origin() as (endpoint, digest):
+        request = platform.request(source_digest=digest)
+        if stored:
+            snapshot = platform.snapshot.model_copy(update={"digest": digest, "files": describe_files(platform.source)})
+            platform.store.put_source(snapshot, platform.source, _no_report)
+        with platform.container(platform.spec(request), variables={"HF_ENDPOINT": endpoint}) as container:
+            code, message = container.end()
+    assert code == ExitCode.FAILED
+    assert message is not None and message.code is FailureCode.UNSUPPORTED_MODEL
+    assert list((platform.folder / "work" / "source").rglob("*.safetensors*")) == []
+    assert (platform.store.read_source_manifest(digest) is not None) is stored
 
 
 def test_an_artifact_that_another_commits_meanwhile_counts(platform: _Platform) -> None:

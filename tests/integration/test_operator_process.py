@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import yaml
 from neuron_localcluster.cluster import Cluster
 from neuron_operator.api.objects import POD
 from neuron_operator.model.relations import WATCHED
+from support.addresses import own_address
 from support.api_server import limited_kubeconfig
 from support.definition import definition_installed, remove_definition
 from support.kubectl import Kubectl
@@ -41,10 +42,12 @@ def definition(kubectl: Kubectl, no_definition: None) -> Iterator[None]:
 @pytest.fixture
 def start(cluster: Cluster, namespace: str, tmp_path: Path) -> Start:
     """Starts a replica by name; each has an address of its own."""
-    addresses = (f"127.77.253.{number}" for number in range(1, 9))
 
-    def start(name: str, kubeconfig: Path = cluster.kubeconfig) -> AbstractAsyncContextManager[OperatorProcess]:
-        return operator_process(kubeconfig, namespace, tmp_path, name=name, address=next(addresses))
+    @asynccontextmanager
+    async def start(name: str, kubeconfig: Path = cluster.kubeconfig) -> AsyncIterator[OperatorProcess]:
+        with own_address() as address:
+            async with operator_process(kubeconfig, namespace, tmp_path, name=name, address=address) as process:
+                yield process
 
     return start
 
@@ -175,8 +178,8 @@ async def test_it_lets_itself_be_ended_while_it_waits_for_the_api_server(
     cluster: Cluster, start: Start, tmp_path: Path
 ) -> None:
     document = yaml.safe_load(cluster.kubeconfig.read_text())
-    with socket.create_server(("127.77.253.10", 0)) as deaf:
-        document["clusters"][0]["cluster"]["server"] = f"https://127.77.253.10:{deaf.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        document["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{deaf.getsockname()[1]}"
         elsewhere = tmp_path / "elsewhere"
         elsewhere.write_text(yaml.safe_dump(document))
         async with start("waiting", elsewhere) as waiting:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import pytest
@@ -10,8 +10,8 @@ from aiohttp import web
 
 from neuron_operator.probe import ProgressProbe
 from neuron_runtime.contract.progress import PROGRESS_PORT, Progress, Stage
+from support.addresses import own_address
 
-ADDRESS = "127.77.252.1"
 PROGRESS = Progress(stage=Stage.FETCHING, done=5, total=10, eta_seconds=1.5, detail="model.safetensors")
 
 
@@ -19,6 +19,12 @@ PROGRESS = Progress(stage=Stage.FETCHING, done=5, total=10, eta_seconds=1.5, det
 async def probe() -> AsyncIterator[ProgressProbe]:
     async with aiohttp.ClientSession() as session:
         yield ProgressProbe(session)
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    with own_address() as address:
+        yield address
 
 
 class Pod:
@@ -37,25 +43,25 @@ class Pod:
 
 
 @pytest.fixture
-async def pod() -> AsyncIterator[Pod]:
+async def pod(address: str) -> AsyncIterator[Pod]:
     pod = Pod()
     application = web.Application()
     application.router.add_get("/progress", pod.answer)
     runner = web.AppRunner(application)
     await runner.setup()
-    await web.TCPSite(runner, ADDRESS, PROGRESS_PORT).start()
+    await web.TCPSite(runner, address, PROGRESS_PORT).start()
     yield pod
     await runner.cleanup()
 
 
-async def test_what_the_pod_says(probe: ProgressProbe, pod: Pod) -> None:
-    assert await probe.read(ADDRESS) == PROGRESS
+async def test_what_the_pod_says(probe: ProgressProbe, pod: Pod, address: str) -> None:
+    assert await probe.read(address) == PROGRESS
 
 
-async def test_an_answer_in_pieces_is_read_whole(probe: ProgressProbe, pod: Pod) -> None:
+async def test_an_answer_in_pieces_is_read_whole(probe: ProgressProbe, pod: Pod, address: str) -> None:
     body = PROGRESS.to_json().encode()
     pod.pieces = [body[:10], body[10:20], body[20:]]
-    assert await probe.read(ADDRESS) == PROGRESS
+    assert await probe.read(address) == PROGRESS
 
 
 UNKNOWN: dict[str, tuple[int, bytes]] = {
@@ -68,11 +74,11 @@ UNKNOWN: dict[str, tuple[int, bytes]] = {
 
 
 @pytest.mark.parametrize("case", UNKNOWN)
-async def test_anything_else_means_unknown(probe: ProgressProbe, pod: Pod, case: str) -> None:
+async def test_anything_else_means_unknown(probe: ProgressProbe, pod: Pod, address: str, case: str) -> None:
     pod.status, body = UNKNOWN[case]
     pod.pieces = [body]
-    assert await probe.read(ADDRESS) is None
+    assert await probe.read(address) is None
 
 
-async def test_a_pod_that_does_not_listen_means_unknown(probe: ProgressProbe) -> None:
-    assert await probe.read("127.77.252.2") is None
+async def test_a_pod_that_does_not_listen_means_unknown(probe: ProgressProbe, address: str) -> None:
+    assert await probe.read(address) is None

@@ -29,7 +29,8 @@ from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shape
 from neuron_runtime.contract.source import SourceManifest
 from neuron_runtime.contract.store import StoreLocation
 from neuron_runtime.store import describe_files, open_store
-from support.object_store import CREDENTIALS, free_port, object_store
+from support.addresses import free_port
+from support.object_store import CREDENTIALS, object_store
 from support.scripted_engine import END, write_snapshot
 
 _TESTS = Path(__file__).parents[1]

@@ -22,8 +22,8 @@ import pytest
 from neuron_localcluster.standins.repository import Repositories, Repository
 from neuron_runtime.contract.outcome import FailureCode
 from neuron_runtime.contract.source import SourceFile, SourceManifest, source_digest
+from support.addresses import free_port
 from support.hub_process import digest_of_repository, hub_process
-from support.object_store import free_port
 
 _FETCH = """
 import json, sys
@@ -35,7 +35,7 @@ repo, commit, digest, folder = sys.argv[1:]
 steps = []
 try:
     origin = HuggingFaceOrigin(repo=repo, commit=commit)
-    manifest = fetch(origin, digest, Path(folder), lambda *step: steps.append(step))
+    manifest = fetch(origin, digest, Path(folder), lambda *step: steps.append(step), lambda: None)
 except ContainerFailure as failure:
     print(json.dumps({"code": failure.code.value, "message": failure.message}))
 except OSError as error:

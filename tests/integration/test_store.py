@@ -20,8 +20,9 @@ from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shape
 from neuron_runtime.contract.source import SourceManifest
 from neuron_runtime.contract.store import MANIFEST, StoreLocation
 from neuron_runtime.store import Store, describe_files, open_store
+from support.addresses import free_port
 from support.breaking_proxy import breaking_proxy
-from support.object_store import CREDENTIALS, free_port, object_store
+from support.object_store import CREDENTIALS, object_store
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -11,7 +11,8 @@ from pathlib import Path
 from neuron_localcluster.standins.repository import Repository
 from neuron_runtime.contract.digests import Digest
 from neuron_runtime.contract.source import SourceFile, source_digest
-from support.object_store import free_port, wait_for_port
+from support.addresses import free_port
+from support.object_store import wait_for_port
 
 
 @contextmanager

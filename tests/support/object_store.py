@@ -11,15 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from neuron_localcluster.standins import aws
+from support.addresses import free_port
 
 CREDENTIALS = {**aws.CREDENTIALS, "AWS_REGION": aws.REGION}
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 30) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
+import random
 import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ import aiohttp
 import boto3
 import pytest
 
+from neuron_localcluster.controlplane import SERVICE_CIDR
 from neuron_localcluster.errors import ClusterError
 from neuron_localcluster.node import config
 from neuron_localcluster.node.addresses import AddressPool
@@ -21,13 +24,16 @@ from neuron_localcluster.node.credentials import CredentialServer, Identity, acc
 from neuron_localcluster.node.environment import ConfigError
 from neuron_localcluster.node.probes import Probe, ProbeSettings, Tally
 from neuron_localcluster.node.services import ServicePort, Services, service_ports, target_port
+from support.addresses import free_port, own_address
+
+Address = tuple[str, int]
 
 
-def service(**spec: Any) -> dict[str, Any]:
+def service(address: Address = ("127.96.250.9", 18080), **spec: Any) -> dict[str, Any]:
     defaults = {
-        "clusterIP": "127.96.250.9",
+        "clusterIP": address[0],
         "selector": {"app": "web"},
-        "ports": [{"port": 18080, "targetPort": "http"}],
+        "ports": [{"port": address[1], "targetPort": "http"}],
     }
     return {"metadata": {"namespace": "ns", "uid": "u"}, "spec": defaults | spec}
 
@@ -43,6 +49,19 @@ def test_a_target_port_may_be_a_name() -> None:
     ports = [{"name": "http", "containerPort": 8080}]
     pod = {"spec": {"containers": [{"name": "a"}, {"name": "b", "ports": ports}]}}
     assert (target_port("http", pod), target_port(9, pod), target_port("none", pod)) == (8080, 9, None)
+
+
+@pytest.fixture
+def pod_address() -> Iterator[str]:
+    with own_address() as address:
+        yield address
+
+
+@pytest.fixture
+def front() -> Iterator[Address]:
+    """Where a Service of the test's own may listen."""
+    with own_address(SERVICE_CIDR) as address:
+        yield address, free_port()
 
 
 class OnePod:
@@ -62,57 +81,59 @@ class OnePod:
             yield self._pod
 
 
-async def test_a_service_carries_half_closed_connections_refuses_without_pods_and_ends() -> None:
+async def test_a_service_carries_half_closed_connections_refuses_without_pods_and_ends(
+    pod_address: str, front: Address
+) -> None:
     async def echo_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # Answers only once the client has said that it is done.
         writer.write(await reader.read())
         writer.close()
 
-    backend = await asyncio.start_server(echo_all, "127.77.250.9", 0)
-    pod = OnePod("127.77.250.9", backend.sockets[0].getsockname()[1])
+    backend = await asyncio.start_server(echo_all, pod_address, 0)
+    pod = OnePod(pod_address, backend.sockets[0].getsockname()[1])
     services = Services(pod)
     task = asyncio.create_task(services.run())
     try:
-        services.observe("ADDED", service())
-        await _listening("127.96.250.9", 18080, True)
+        services.observe("ADDED", service(front))
+        await _listening(front, True)
         with pytest.raises(ConnectionResetError):
-            await _ask(b"x")
+            await _ask(front, b"x")
         pod.is_ready = True
         sent = b"x" * 3_000_000
-        assert await _ask(sent) == sent
-        services.observe("DELETED", service())
-        await _listening("127.96.250.9", 18080, False)
+        assert await _ask(front, sent) == sent
+        services.observe("DELETED", service(front))
+        await _listening(front, False)
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         backend.close()
 
 
-async def test_a_service_goes_on_answering_while_its_selector_changes() -> None:
+async def test_a_service_goes_on_answering_while_its_selector_changes(pod_address: str, front: Address) -> None:
     async def name_itself(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"v2")
         writer.close()
 
-    backend = await asyncio.start_server(name_itself, "127.77.250.9", 0)
-    pod = OnePod("127.77.250.9", backend.sockets[0].getsockname()[1], app="v2")
+    backend = await asyncio.start_server(name_itself, pod_address, 0)
+    pod = OnePod(pod_address, backend.sockets[0].getsockname()[1], app="v2")
     pod.is_ready = True
     services = Services(pod)
     task = asyncio.create_task(services.run())
     try:
-        services.observe("ADDED", service(selector={"app": "v1"}))
-        await _listening("127.96.250.9", 18080, True)
+        services.observe("ADDED", service(front, selector={"app": "v1"}))
+        await _listening(front, True)
         refused: list[int] = []
         async with asyncio.timeout(10):
             for number in range(50):
-                services.observe("MODIFIED", service(selector={"app": f"v{1 + number % 2}"}))
+                services.observe("MODIFIED", service(front, selector={"app": f"v{1 + number % 2}"}))
                 # Nothing of the agent runs between its steps: each is a moment that a client may fall into.
                 for _ in range(4):
                     await asyncio.sleep(0)
                     with socket.socket() as client:
-                        refused.append(client.connect_ex(("127.96.250.9", 18080)))
+                        refused.append(client.connect_ex(front))
             assert set(refused) == {0}
-            services.observe("MODIFIED", service(selector={"app": "v2"}))
-            while await _answer() != b"v2":
+            services.observe("MODIFIED", service(front, selector={"app": "v2"}))
+            while await _answer(front) != b"v2":
                 continue
     finally:
         task.cancel()
@@ -150,9 +171,11 @@ async def test_boto3_takes_the_credentials_of_the_pods_service_account(
 
 
 def test_agents_of_one_machine_never_share_an_address() -> None:
-    first, second = AddressPool("127.78.0.0/29"), AddressPool("127.78.0.0/29")
+    # A network that is soon used up. Another run on this machine, with claims of its own, hardly draws the same one.
+    network = random.choice(list(ipaddress.IPv4Network("127.78.0.0/16").subnets(new_prefix=29)))
+    first, second = AddressPool(str(network)), AddressPool(str(network))
     taken = [first.take() for _ in range(3)] + [second.take() for _ in range(3)]
-    assert sorted(taken) == [f"127.78.0.{number}" for number in range(1, 7)]
+    assert set(taken) == {str(address) for address in network.hosts()}
     with pytest.raises(OSError, match="no free address"):
         second.take()
     first.give_back(taken[0])
@@ -226,15 +249,15 @@ def test_the_configuration_names_what_is_missing(tmp_path: Path) -> None:
         config.load(file)
 
 
-async def _answer() -> bytes:
+async def _answer(front: Address) -> bytes:
     try:
-        return await _ask(b"")
+        return await _ask(front, b"")
     except ConnectionResetError:
         return b""
 
 
-async def _ask(content: bytes) -> bytes:
-    reader, writer = await asyncio.open_connection("127.96.250.9", 18080)
+async def _ask(front: Address, content: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection(*front)
     try:
         writer.write(content)
         writer.write_eof()
@@ -243,12 +266,12 @@ async def _ask(content: bytes) -> bytes:
         writer.close()
 
 
-async def _listening(address: str, port: int, expected: bool) -> None:
+async def _listening(front: Address, expected: bool) -> None:
     async with asyncio.timeout(10):
         while True:
             with socket.socket() as attempt:
                 attempt.setblocking(True)
-                if (attempt.connect_ex((address, port)) == 0) is expected:
+                if (attempt.connect_ex(front) == 0) is expected:
                     return
             await asyncio.sleep(0.01)
 
