@@ -27,6 +27,8 @@ class Entry:
 
     remedy: str
     retry: RetryClass
+    serving: "Entry | None" = None
+    """What holds instead when a server fails so, not a compile."""
 
 
 TIMED_OUT = "TimedOut"
@@ -74,7 +76,11 @@ CATALOGUE: dict[str, Entry] = {
     FailureCode.COMPILER_FAILED.value: Entry(
         "Read the log of the compile Job's pod; a smaller shapes.maxModelLength is worth a try", RetryClass.BUG
     ),
-    FailureCode.OUT_OF_MEMORY.value: Entry("Raise the memory in compile.resources", RetryClass.SETTINGS),
+    FailureCode.OUT_OF_MEMORY.value: Entry(
+        "Raise the memory in compile.resources",
+        RetryClass.SETTINGS,
+        serving=Entry("Raise the memory in serving.resources", RetryClass.BUG),
+    ),
     FailureCode.OUT_OF_DISK.value: Entry(
         "Free disk space on the nodes, or request ephemeral-storage in compile.resources and serving.resources",
         RetryClass.BUG,

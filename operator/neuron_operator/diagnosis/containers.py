@@ -25,6 +25,8 @@ class Diagnosis:
     time: str | None = None
     """RFC 3339."""
     log_tail: str | None = None
+    serving: bool = False
+    """Whether the container was one that serves."""
 
     @property
     def remedy(self) -> str:
@@ -38,11 +40,12 @@ class Diagnosis:
 
     @property
     def _entry(self) -> Entry:
-        return CATALOGUE[self.code]
+        entry = CATALOGUE[self.code]
+        return entry.serving if self.serving and entry.serving is not None else entry
 
 
-def diagnose_termination(terminated: dict[str, Any]) -> Diagnosis | None:
-    """Diagnose a container's `state.terminated`; None when it ended well."""
+def diagnose_termination(terminated: dict[str, Any], *, serving: bool = False) -> Diagnosis | None:
+    """Diagnose a container's `state.terminated`; None when it ended well. `serving` tells a server from a compile."""
     exit_code = int(terminated.get("exitCode", 0))
     if exit_code == 0:
         return None
@@ -50,11 +53,12 @@ def diagnose_termination(terminated: dict[str, Any]) -> Diagnosis | None:
     time = terminated.get("finishedAt")
     left = TerminationMessage.decode(text)
     if left is not None and left.code is not None:
-        return Diagnosis(left.code.value, left.message, exit_code, time)
+        return Diagnosis(left.code.value, left.message, exit_code, time, serving=serving)
     log_tail = text[-_LOG_TAIL_LIMIT:] or None
     if terminated.get("reason") == "OOMKilled":
-        return Diagnosis(OUT_OF_MEMORY, "The container was killed at its memory limit", exit_code, time, log_tail)
-    return Diagnosis(UNKNOWN, _describe(exit_code), exit_code, time, log_tail)
+        cause = "The container was killed at its memory limit"
+        return Diagnosis(OUT_OF_MEMORY, cause, exit_code, time, log_tail, serving)
+    return Diagnosis(UNKNOWN, _describe(exit_code), exit_code, time, log_tail, serving)
 
 
 def _describe(exit_code: int) -> str:

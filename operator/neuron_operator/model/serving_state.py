@@ -122,7 +122,9 @@ def _needs_help(diagnosis: Diagnosis, container: dict[str, Any]) -> bool:
     if diagnosis.retry is RetryClass.TRANSIENT:
         return False
     if diagnosis.retry is RetryClass.BUG:
-        return int(container.get("restartCount") or 0) >= _HOPEFUL_RESTARTS
+        # The count alone says little: it is of the pod's whole life, and a node that was restarted raises it, too.
+        backs_off = ((container.get("state") or {}).get("waiting") or {}).get("reason") == "CrashLoopBackOff"
+        return backs_off and int(container.get("restartCount") or 0) >= _HOPEFUL_RESTARTS
     return True
 
 
@@ -147,7 +149,7 @@ def _last_diagnosis(container: dict[str, Any]) -> Diagnosis | None:
     for field in ("state", "lastState"):
         terminated = (container.get(field) or {}).get("terminated")
         if terminated is not None:
-            return diagnose_termination(terminated)
+            return diagnose_termination(terminated, serving=True)
     return None
 
 

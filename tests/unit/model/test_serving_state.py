@@ -54,6 +54,7 @@ MISSING = terminated(FailureCode.ARTIFACT_MISSING)
 SOURCE_MISSING = terminated(FailureCode.SOURCE_MISSING)
 UNREACHABLE = terminated(FailureCode.STORE_UNREACHABLE)
 INTERNAL = terminated(FailureCode.INTERNAL)
+KILLED = {"exitCode": 137, "reason": "OOMKilled"}
 
 # Status of one pod, and the reason and whether somebody has to help.
 TROUBLES: dict[str, tuple[Manifest, Reason | None, bool | None]] = {
@@ -93,11 +94,13 @@ TROUBLES: dict[str, tuple[Manifest, Reason | None, bool | None]] = {
     "store does not answer": (pod(container=restarting(UNREACHABLE, 50)), Reason.STORE_UNREACHABLE, False),
     "ended once": (pod(container=restarting(INTERNAL, 1)), Reason.CONTAINER_FAILING, False),
     "ends again and again": (pod(container=restarting(INTERNAL, 3)), Reason.CONTAINER_FAILING, True),
-    "out of memory": (
-        pod(container=restarting({"exitCode": 137, "reason": "OOMKilled"})),
+    "has ended often, and is starting": (
+        pod(container=running(ready=False) | {"restartCount": 9, "lastState": {"terminated": INTERNAL}}),
         Reason.CONTAINER_FAILING,
-        True,
+        False,
     ),
+    "out of memory once": (pod(container=restarting(KILLED)), Reason.CONTAINER_FAILING, False),
+    "out of memory": (pod(container=restarting(KILLED, 3)), Reason.CONTAINER_FAILING, True),
     "runs again after damage": (
         pod(container=running(ready=False) | {"lastState": {"terminated": DAMAGED}}),
         Reason.ARTIFACT_DAMAGED,
@@ -119,6 +122,12 @@ def test_the_message_carries_what_the_cluster_said() -> None:
     found = trouble_of(deployment(), [pod(phase="Pending", conditions=UNSCHEDULABLE)])
     assert found is not None
     assert "0/2 nodes fit" in found.message
+
+
+def test_a_server_out_of_memory_is_given_more_where_servers_get_it() -> None:
+    found = trouble_of(deployment(), [TROUBLES["out of memory"][0]])
+    assert found is not None
+    assert "serving.resources" in found.remedy
 
 
 def test_what_needs_help_is_told_first_whatever_the_order() -> None:
