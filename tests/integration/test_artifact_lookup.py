@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -10,6 +11,7 @@ from aiohttp.test_utils import TestServer
 
 from neuron_operator.aws.artifacts import (
     BucketNotFound,
+    CredentialsRejected,
     ManifestUnreadable,
     S3Artifacts,
     StoreAccessDenied,
@@ -97,8 +99,10 @@ async def test_a_key_that_is_not_there_is_no_error(s3: S3, artifacts: S3Artifact
 REFUSALS: dict[str, tuple[int, type[OperatorError]]] = {
     "NoSuchBucket": (404, BucketNotFound),
     "AccessDenied": (403, StoreAccessDenied),
-    "InvalidAccessKeyId": (403, StoreAccessDenied),
-    "SignatureDoesNotMatch": (403, StoreAccessDenied),
+    "ExpiredToken": (400, CredentialsRejected),
+    "InvalidToken": (400, CredentialsRejected),
+    "InvalidAccessKeyId": (403, CredentialsRejected),
+    "SignatureDoesNotMatch": (403, CredentialsRejected),
     "SlowDown": (503, StoreUnreachable),
     "InternalError": (500, StoreUnreachable),
 }
@@ -108,8 +112,23 @@ REFUSALS: dict[str, tuple[int, type[OperatorError]]] = {
 async def test_what_s3_refuses_has_a_name(s3: S3, artifacts: S3Artifacts, code: str) -> None:
     status, expected = REFUSALS[code]
     s3.refuse(status, code)
-    with pytest.raises(expected, match="artifacts"):
+    with pytest.raises(expected, match="artifacts") as raised:
         await artifacts.find(STORE, REQUEST.digest)
+    assert raised.type is expected
+
+
+async def test_an_operator_without_credentials(s3: S3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in CREDENTIALS:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    artifacts = S3Artifacts()
+    with pytest.raises(CredentialsRejected):
+        await artifacts.find(STORE, REQUEST.digest)
+    artifacts.close()
+    assert s3.asked == []
 
 
 BODIES = {

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
 from pydantic import ValidationError
 
 from neuron_operator.errors import OperatorError
@@ -24,6 +30,9 @@ if TYPE_CHECKING:
 _THREADS = 8
 # Tenants own the bucket; what lies in it must not fill our memory.
 _MANIFEST_LIMIT = 4 * 1024 * 1024
+# AWS has fewer regions, but a model may name any; a client takes about a megabyte.
+_CLIENTS = 64
+_CREDENTIAL_CODES = frozenset({"ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"})
 _CONFIG = Config(
     connect_timeout=3,
     read_timeout=10,
@@ -35,6 +44,10 @@ _CONFIG = Config(
 
 class StoreAccessDenied(OperatorError):
     """The operator may not read the bucket."""
+
+
+class CredentialsRejected(StoreAccessDenied):
+    """The operator has no AWS credentials, or S3 does not take them."""
 
 
 class BucketNotFound(OperatorError):
@@ -83,6 +96,8 @@ class S3Artifacts:
 
     def _client(self, region: str | None) -> "S3Client":
         if region not in self._clients:
+            if len(self._clients) >= _CLIENTS:
+                del self._clients[next(iter(self._clients))]
             self._clients[region] = self._session.client("s3", region_name=region, config=_CONFIG)
         return self._clients[region]
 
@@ -109,11 +124,18 @@ def _read(client: "S3Client", bucket: str, key: str) -> bytes | None:
             return None
         if code == "NoSuchBucket":
             raise BucketNotFound(f"bucket {bucket} does not exist") from error
-        if code in ("AccessDenied", "403", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
+        # Credentials of a web identity are fetched by the same call, from STS.
+        if code in _CREDENTIAL_CODES or error.operation_name != "GetObject":
+            raise CredentialsRejected(
+                f"the operator's AWS credentials are not accepted for {bucket} ({code})"
+            ) from error
+        if code in ("AccessDenied", "403"):
             raise StoreAccessDenied(
                 f"the operator may not read s3://{bucket}/{key} ({code}); S3 also answers so for a key that is "
                 "missing when s3:ListBucket is not granted"
             ) from error
         raise StoreUnreachable(f"S3 answered {code} for s3://{bucket}/{key}") from error
+    except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as error:
+        raise CredentialsRejected(f"the operator has no AWS credentials for {bucket}: {error}") from error
     except BotoCoreError as error:
         raise StoreUnreachable(f"s3://{bucket} cannot be read: {error}") from error

@@ -5,7 +5,7 @@ because a reconcile runs. That a Deployment was made for the revision is evidenc
 """
 
 from neuron_operator.api.conditions import Reason
-from neuron_operator.api.status import ArtifactStatus
+from neuron_operator.api.status import ArtifactStatus, WaitingFor
 from neuron_operator.aws import artifacts as store_errors
 from neuron_operator.model.flight import live_job
 from neuron_operator.model.jobs import JobState
@@ -14,7 +14,7 @@ from neuron_operator.model.retries import next_attempt
 from neuron_operator.model.revision import Revision
 from neuron_operator.model.scope import Scope
 from neuron_operator.model.serving_state import missing_artifact_report
-from neuron_operator.model.steps import Continue, Fail, Step, Wait
+from neuron_operator.model.steps import Continue, Fail, Step, Wait, as_cause
 from neuron_operator.model.tools import Tools
 from neuron_runtime.contract.artifact import ArtifactManifest
 
@@ -36,6 +36,13 @@ async def look_up_artifact(scope: Scope, tools: Tools) -> Step:
         return Continue()
     try:
         manifest = await tools.artifacts.find(revision.record.store, revision.record.artifact_digest)
+    except store_errors.CredentialsRejected as error:
+        return Fail(
+            Reason.STORE_ACCESS_DENIED,
+            f"{error}",
+            "Give the operator credentials: chart value serviceAccount.annotations (IRSA), or EKS Pod Identity",
+            after=_LOOK_AGAIN_SECONDS,
+        )
     except store_errors.StoreAccessDenied as error:
         return Fail(
             Reason.STORE_ACCESS_DENIED,
@@ -58,7 +65,13 @@ async def look_up_artifact(scope: Scope, tools: Tools) -> Step:
             after=_LOOK_AGAIN_SECONDS,
         )
     except store_errors.StoreUnreachable as error:
-        return Wait(Reason.STORE_UNREACHABLE, f"{error}", after=_STORE_PAUSE_SECONDS)
+        message = f"{as_cause(f'{error}')}. Check that the operator reaches the S3 endpoint of artifactStore.s3.region"
+        return Wait(
+            Reason.STORE_UNREACHABLE,
+            message,
+            after=_STORE_PAUSE_SECONDS,
+            waiting_for=WaitingFor(reason=Reason.STORE_UNREACHABLE.value, message=message),
+        )
     if manifest is not None:
         compiled_here = any(job.state is JobState.SUCCEEDED for job in scope.observed.jobs_of(revision))
         scope.artifact = _facts(manifest, revision, compiled_here=compiled_here)
