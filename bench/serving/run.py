@@ -34,7 +34,7 @@ from serving.load import Load, LoadResult, Question
 from serving.prompts import questions
 from serving.servers import SERVED_NAME, Launch, Server, own_server, started_server, vllm_server
 from serving.settings import Settings
-from serving.workers import Worker, read_bandwidth, single_thread, started_worker
+from serving.workers import Worker, environment, read_bandwidth, started_worker
 
 Tell = Callable[[str], None]
 
@@ -211,7 +211,7 @@ def _put(server: Server, streams: int, asked: Sequence[Question]) -> LoadResult:
     load = Load(server.port, SERVED_NAME, streams, tuple(asked), _LOAD_SECONDS)
     result = subprocess.run(
         [sys.executable, "-m", "serving.load_client"],
-        env=single_thread(),
+        env=environment(),
         input=json.dumps(load.document()),
         stdout=subprocess.PIPE,
         text=True,

@@ -26,7 +26,7 @@ from neuron_runtime.contract.source import SourceManifest
 from neuron_runtime.contract.store import StoreLocation
 from neuron_runtime.store import describe_files, open_store
 from serving.compiled import CompiledModel
-from serving.workers import single_thread
+from serving.workers import ONE_THREAD, environment
 
 SERVED_NAME = "bench"
 GRAPH_SECONDS = "neuron_serving_graph_seconds"
@@ -98,7 +98,7 @@ def started_server(launch: Launch, logs: Path, port: int | None = None) -> Itera
     with log.open("wb") as output:
         started = time.perf_counter()
         process = subprocess.Popen(
-            command, env={**single_thread(), **launch.environment}, stdout=output, stderr=subprocess.STDOUT
+            command, env={**environment(), **launch.environment}, stdout=output, stderr=subprocess.STDOUT
         )
     try:
         seconds = _wait_until_ready(launch, process, port, started, log)
@@ -113,22 +113,22 @@ def own_server(model: CompiledModel, folder: Path) -> Iterator[Launch]:
     """A store that holds the model, and how our server is started from it; its work folder outlives single starts."""
     port = free_port()
     objects = Launch("store", aws.command(), aws.environment(folder, port), "/_ministack/health", 60.0)
-    environment = {
+    store = {
         **aws.CREDENTIALS,
         "AWS_REGION": aws.REGION,
         "AWS_ENDPOINT_URL_S3": f"http://{aws.ADDRESS}:{port}",
         "NO_PROXY": aws.ADDRESS,
     }
     with started_server(objects, folder, port):
-        aws.ensure_bucket(environment["AWS_ENDPOINT_URL_S3"], _BUCKET)
+        aws.ensure_bucket(store["AWS_ENDPOINT_URL_S3"], _BUCKET)
         # The store's client takes them from nowhere else.
-        os.environ |= environment
+        os.environ |= store
         spec = _fill_store(model)
         yield Launch(
             "ours",
             (sys.executable, "-c", _START, "{port}"),
             {
-                **environment,
+                **store,
                 SERVING_SPEC_VARIABLE: spec.to_json(),
                 WORK_DIR_VARIABLE: str(folder / "work"),
                 BIND_ADDRESS_VARIABLE: aws.ADDRESS,
@@ -153,7 +153,7 @@ def vllm_server(python: str, source: Path, slots: int, max_model_length: int) ->
     return Launch(
         "vllm",
         (python, "-m", "vllm.entrypoints.openai.api_server", *flat, "--enforce-eager"),
-        {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"},
+        {**ONE_THREAD, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"},
         "/health",
         240.0,
     )

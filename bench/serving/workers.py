@@ -18,6 +18,9 @@ from serving.contestants import Generated
 PACKAGES = Path(__file__).parents[1]
 """What must be on the path of every process of the benchmark."""
 
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+"""Variables by which libraries compute on one thread."""
+
 _LOAD_SECONDS = 300.0
 _ANSWER_SECONDS = 300.0
 _END_SECONDS = 10.0
@@ -76,7 +79,7 @@ def started_worker(
     command = [python, "-m", "serving.worker", name, json.dumps(arguments, default=str)]
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            command, env=single_thread(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
+            command, env={**environment(), **ONE_THREAD}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr
         )
     with process:
         try:
@@ -89,7 +92,7 @@ def read_bandwidth() -> float:
     """Bytes per second that one thread reads now: the median of several passes."""
     result = subprocess.run(
         [sys.executable, "-m", "serving.bandwidth"],
-        env=single_thread(),
+        env={**environment(), **ONE_THREAD},
         capture_output=True,
         text=True,
         check=True,
@@ -99,8 +102,7 @@ def read_bandwidth() -> float:
     return statistics.median(map(float, result.stdout.split()[1:]))
 
 
-def single_thread() -> dict[str, str]:
-    """An environment in which every library computes on one thread, and finds the benchmark's modules."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+def environment() -> dict[str, str]:
+    """What every process of the benchmark is started with: it finds the benchmark's modules, and asks no hub."""
     path = os.pathsep.join(filter(None, (str(PACKAGES), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, **threads, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
+    return {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1"}
