@@ -53,7 +53,8 @@ e2e: binaries ## The slow end-to-end tests, with the real model
 
 .PHONY: bench
 bench: setup ## Measure serving against transformers and the bandwidth of memory (MODEL=tiny takes a minute or two)
-	@PYTHONPATH=bench $(BIN)/python -m serving --model $(or $(MODEL),smollm2)
+	@PYTHONPATH=bench $(BIN)/python -m serving --model $(or $(MODEL),smollm2) \
+		$(if $(LLAMA_CPP),--llama-cpp $(LLAMA_CPP)) $(if $(VLLM),--vllm $(VLLM))
 
 .PHONY: lint
 lint: setup ## Lint, formatting and import contracts

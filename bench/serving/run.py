@@ -32,7 +32,7 @@ from serving.figures import (
 )
 from serving.load import Load, LoadResult, Question
 from serving.prompts import questions
-from serving.servers import SERVED_NAME, Launch, Server, own_server, started_server, vllm_server
+from serving.servers import SERVED_NAME, Launch, Server, ServerFailed, own_server, started_server, vllm_server
 from serving.settings import Settings
 from serving.workers import Worker, environment, read_bandwidth, started_worker
 
@@ -156,9 +156,12 @@ def _workers(
 
 
 def _warm_up(server: Server, settings: Settings, prompts: Sequence[_Prompt]) -> None:
-    """Raises LengthsDiffer."""
+    """Raises ServerFailed or LengthsDiffer."""
     result = _put(server, settings.slots, [Question(prompt.text, _WARM_UP_TOKENS) for prompt in prompts])
-    lengths = {answer.prompt_tokens for answer in result.answers if answer.error is None}
+    for answer in result.answers:
+        if answer.error is not None:
+            raise ServerFailed(f"{server.name}: {answer.error}")
+    lengths = {answer.prompt_tokens for answer in result.answers}
     if lengths - {settings.prompt_tokens}:
         raise LengthsDiffer(f"{server.name} counts {lengths} tokens for prompts of {settings.prompt_tokens}")
 

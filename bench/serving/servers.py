@@ -139,7 +139,10 @@ def own_server(model: CompiledModel, folder: Path) -> Iterator[Launch]:
 
 
 def vllm_server(python: str, source: Path, slots: int, max_model_length: int) -> Launch:
-    """vLLM's server on one CPU thread, eager and in float32, as its CPU builds run."""
+    """vLLM's server on one CPU thread, eager and in float32, as its CPU builds run.
+
+    Every round asks the same questions: what it remembers of their prompts would be no prefill.
+    """
     options = {
         "--model": str(source),
         "--served-model-name": SERVED_NAME,
@@ -152,7 +155,7 @@ def vllm_server(python: str, source: Path, slots: int, max_model_length: int) ->
     flat = [part for option in options.items() for part in option]
     return Launch(
         "vllm",
-        (python, "-m", "vllm.entrypoints.openai.api_server", *flat, "--enforce-eager"),
+        (python, "-m", "vllm.entrypoints.openai.api_server", *flat, "--enforce-eager", "--no-enable-prefix-caching"),
         {**ONE_THREAD, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"},
         "/health",
         240.0,
