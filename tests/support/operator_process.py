@@ -41,7 +41,7 @@ class OperatorProcess:
     def is_running(self) -> bool:
         return self._process.returncode is None
 
-    async def ended(self, seconds: float) -> tuple[int, float]:
+    async def ended(self, seconds: float = 60) -> tuple[int, float]:
         """Exit code, and the seconds that it took from now on."""
         started = time.monotonic()
         try:
