@@ -176,11 +176,30 @@ async def test_a_status_is_replaced_at_its_version_and_nothing_else_with_it(gate
 async def test_a_delete_hits_the_object_that_was_meant(gateway: Gateway, namespace: str) -> None:
     live = await gateway.create(_account(namespace))
     key = key_of(live)
-    await gateway.delete(SERVICE_ACCOUNT, key, uid="another")
+    assert await gateway.delete(SERVICE_ACCOUNT, key, uid="another") is None
     assert await gateway.get(SERVICE_ACCOUNT, key) == live
-    await gateway.delete(SERVICE_ACCOUNT, key, uid=uid_of(live))
+    assert await gateway.delete(SERVICE_ACCOUNT, key, uid=uid_of(live)) is None
     assert await gateway.get(SERVICE_ACCOUNT, key) is None
-    await gateway.delete(SERVICE_ACCOUNT, key, uid=uid_of(live))
+    assert await gateway.delete(SERVICE_ACCOUNT, key, uid=uid_of(live)) is None
+
+
+async def test_a_delete_returns_what_is_still_on_its_way_out(gateway: Gateway, namespace: str) -> None:
+    live = await gateway.create(_account(namespace))
+    held = await gateway.merge(live, {"automountServiceAccountToken": False})
+    left = await gateway.delete(SERVICE_ACCOUNT, key_of(live), uid=uid_of(live), propagation="Foreground")
+    assert left is not None
+    assert "deletionTimestamp" in left["metadata"]
+    assert int(left["metadata"]["resourceVersion"]) > int(held["metadata"]["resourceVersion"])
+
+
+async def test_a_merge_needs_the_present_version_and_replaces_lists(gateway: Gateway, namespace: str) -> None:
+    live = await gateway.create(_service(namespace))
+    ports = [{"name": "http", "port": 9090}]
+    merged = await gateway.merge(live, {"spec": {"ports": ports}})
+    assert [port["port"] for port in merged["spec"]["ports"]] == [9090]
+    assert merged["spec"]["clusterIP"] == live["spec"]["clusterIP"]
+    with pytest.raises(Conflict):
+        await gateway.merge(live, {"spec": {"ports": ports}})
 
 
 async def test_a_refusal_says_what_is_wrong(gateway: Gateway, namespace: str) -> None:
@@ -299,7 +318,8 @@ _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1
 async def test_a_connection_that_fails_is_transient(
     answer: bytes, hold: bool, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(gateway_module, "_LIST_TIMEOUT_SECONDS", 0.3)
+    if hold:
+        monkeypatch.setattr(gateway_module, "_LIST_TIMEOUT_SECONDS", 0.3)
     async with _answering(answer, hold=hold) as url, Gateway(ClusterAccess(url)) as gateway:
         with pytest.raises(Transient, match=message):
             await gateway.list(SERVICE)
@@ -330,7 +350,7 @@ async def test_replicas_lead_one_after_the_other(gateway: Gateway, namespace: st
         await asyncio.Event().wait()
 
     first = asyncio.create_task(LeaderLease(store, "a").lead(lambda: work("a")))
-    await asyncio.wait_for(leading["a"].wait(), 10)
+    await asyncio.wait_for(leading["a"].wait(), 60)
     second = asyncio.create_task(LeaderLease(store, "b").lead(lambda: work("b")))
     spec = kubectl.json("get", "lease/leader", f"--namespace={namespace}")["spec"]
     assert (spec["holderIdentity"], spec["leaseDurationSeconds"], spec["leaseTransitions"]) == ("a", 15, 0)

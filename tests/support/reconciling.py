@@ -248,6 +248,14 @@ class World:
 
         await eventually(f"{count} ready pods of {key_of(deployment)}", look)
 
+    async def has_some_ready(self, deployment: Manifest, count: int) -> None:
+        async def look() -> bool | None:
+            live = await self.gateway.get(DEPLOYMENT, key_of(deployment))
+            assert live is not None
+            return True if (live.get("status") or {}).get("readyReplicas", 0) == count else None
+
+        await eventually(f"{count} of the pods of {key_of(deployment)} ready", look)
+
     async def gone(self, kind: Kind, names_: Iterable[str]) -> None:
         """Wait until objects are gone."""
         expected = set(names_)

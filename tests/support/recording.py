@@ -54,9 +54,9 @@ class CountingGateway:
         self.writes.append("status")
         return await self._gateway.replace_status(manifest)
 
-    async def delete(self, kind: Kind, key: Key, *, uid: str) -> None:
+    async def delete(self, kind: Kind, key: Key, *, uid: str) -> Manifest | None:
         self.writes.append(f"delete {kind.name}")
-        await self._gateway.delete(kind, key, uid=uid)
+        return await self._gateway.delete(kind, key, uid=uid)
 
 
 class Events:

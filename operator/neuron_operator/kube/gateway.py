@@ -6,14 +6,13 @@ write by the time that the request can take at most.
 
 import json
 from collections.abc import Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from kubernetes.aio.client import ApiClient, Configuration
 
-from neuron_operator.api.objects import Key, Kind, Manifest, key_of, kind_of
+from neuron_operator.api.objects import Key, Kind, Manifest, is_deleting, key_of, kind_of
 from neuron_operator.errors import Conflict
 
 from .access import ClusterAccess
@@ -104,12 +103,18 @@ class Gateway:
         """Replace the status of an object at its resourceVersion. Raises Conflict, also when it is gone by now."""
         return await self._replace(f"{_path(kind_of(manifest), *key_of(manifest))}/status", manifest)
 
-    async def delete(self, kind: Kind, key: Key, *, uid: str, propagation: str = "Background") -> None:
-        """Delete an object if it still is the one with this UID; one that is gone, or another one, is left alone."""
+    async def delete(self, kind: Kind, key: Key, *, uid: str, propagation: str = "Background") -> Manifest | None:
+        """Delete an object if it still is the one with this UID; one that is gone, or another one, is left alone.
+
+        Returns the object when it is still there, on its way out, and None when nothing of this UID is left.
+        """
         options = {"propagationPolicy": propagation, "preconditions": {"uid": uid}}
         # The one condition is the UID, so a conflict says that the object of this UID is gone, as a 404 does.
-        with suppress(AnswerNotFound, Conflict):
-            await self._write("DELETE", _path(kind, *key), options, {})
+        try:
+            answer = await self._write("DELETE", _path(kind, *key), options, {})
+        except (AnswerNotFound, Conflict):
+            return None
+        return _clean(answer) if answer["kind"] == kind.name and is_deleting(answer) else None
 
     async def _replace(self, path: str, manifest: Manifest) -> Manifest:
         try:

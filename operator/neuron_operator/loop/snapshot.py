@@ -52,6 +52,10 @@ class Snapshot:
         kind, key, uid, version = kind_of(manifest), key_of(manifest), uid_of(manifest), _version(manifest)
         known = self._objects[kind].get(key)
         if event_type == "DELETED":
+            if self._deleted.get(uid) == math.inf:
+                # Told to us by ourselves, but not to those whom an event is to wake.
+                self._deleted[uid] = version
+                return True
             self._remember_deletion(uid, version)
             if known is None or uid_of(known) != uid or _version(known) > version:
                 return False

@@ -51,8 +51,8 @@ class Cluster(Protocol):
     async def replace_status(self, manifest: Manifest) -> Manifest:
         """Replace the status of an object at its resourceVersion. Raises Conflict."""
 
-    async def delete(self, kind: Kind, key: Key, *, uid: str) -> None:
-        """Delete an object, if it still is the one with this UID."""
+    async def delete(self, kind: Kind, key: Key, *, uid: str) -> Manifest | None:
+        """Delete an object, if it still is the one with this UID; returns it while it is on its way out."""
 
 
 class Children:
@@ -88,6 +88,12 @@ class Children:
             return live
         return self._remember(await self._cluster.merge(live, {"spec": {"replicas": 0}}))
 
+    async def check_free(self, desired: Manifest) -> None:
+        """Raise Foreign when the child's name is taken by somebody else."""
+        live = await self._find(desired)
+        if live is not None:
+            self._check_ours(desired, live)
+
     async def create(self, desired: Manifest) -> Manifest:
         """Create a child that never changes, or return the one that is there. Raises Foreign."""
         try:
@@ -111,7 +117,12 @@ class Children:
         """Delete a child, unless it is on its way out already."""
         if is_deleting(live):
             return
-        await self._cluster.delete(kind_of(live), key_of(live), uid=uid_of(live))
+        kind, key, uid = kind_of(live), key_of(live), uid_of(live)
+        left = await self._cluster.delete(kind, key, uid=uid)
+        if left is not None:
+            self._remember(left)
+        else:
+            self._snapshot.forget(kind, key, uid)
 
     async def _find(self, desired: Manifest) -> Manifest | None:
         kind, key = kind_of(desired), key_of(desired)

@@ -9,6 +9,7 @@ from neuron_operator.api.objects import Manifest
 from neuron_operator.api.status import LastFailure, Phase, RevisionsStatus, ServingStatus, Status
 from neuron_operator.api.v1alpha1 import NeuronModel
 
+from .observe import Observed
 from .resources import names
 from .resources.service import endpoint
 from .scope import Scope
@@ -39,7 +40,7 @@ def project(scope: Scope, step: Step, condition: ConditionType, word: Phase, now
     ready = _ready(scope, step)
     revision = scope.revision
     active = observed.active
-    deployment = observed.deployments.get(observed.active or "")
+    deployment = observed.deployments.get(observed.active or observed.target)
     status = Status(
         observed_generation=model.metadata.generation,
         phase=_phase(scope, step, word),
@@ -55,12 +56,20 @@ def project(scope: Scope, step: Step, condition: ConditionType, word: Phase, now
         ),
         serving=_serving(scope),
         replicas=existing_replicas(deployment),
-        selector=",".join(f"{key}={value}" for key, value in sorted(names.selector(model.metadata.name).items())),
+        selector=",".join(f"{key}={value}" for key, value in sorted(_counted(observed).items())),
         waiting_for=step.waiting_for if isinstance(step, Wait) else None,
     )
     conditions = [ready, _available(scope), *_progress_conditions(scope, step, condition), *_kstatus(model, step)]
     written = set_conditions(model.status.get("conditions") or [], conditions, now)
     return {**status.to_document(), "conditions": written}
+
+
+def _counted(observed: Observed) -> dict[str, str]:
+    """Labels of the pods that `replicas` counts: those that answer, or are to be the first to."""
+    return {
+        **names.selector(observed.model.metadata.name),
+        names.REVISION_LABEL: observed.active or observed.target,
+    }
 
 
 def _last_failure(step: Step, stopped_at: ConditionType) -> LastFailure | None:

@@ -74,9 +74,10 @@ async def test_a_known_artifact_is_served_without_a_job(world: World, store: Art
     }
     assert status["phase"] == "Loading"
     deployment = await world.one(DEPLOYMENT)
-    assert selected(await world.service()) == deployment["metadata"]["labels"]["neuron-operator.dev/revision"]
+    assert await world.service() is None
     await world.make_ready(deployment)
     status = await world.settle()
+    assert selected(await world.service()) == deployment["metadata"]["labels"]["neuron-operator.dev/revision"]
     assert status["phase"] == "Ready"
     assert condition(status, "Ready") == ("True", "Ready")
     assert condition(status, "Available") == ("True", "ReplicasReady")

@@ -139,6 +139,51 @@ async def test_a_service_deleted_in_the_middle_of_a_rollout_comes_back_to_the_ol
     assert condition(await world.status(), "Available") == ("True", "ReplicasReady")
 
 
+async def test_a_service_deleted_while_some_of_the_new_pods_are_ready_comes_back_to_the_old_revision(
+    world: World, store: ArtifactStore
+) -> None:
+    old = await world.serve(store)
+    world.edit({"serving": {"replicas": 2}})
+    await world.reconcile()
+    await world.make_ready(old, 2)
+    world.edit(NEW_NAME)
+    await world.reconcile()
+    new = next(found for found in await world.all(DEPLOYMENT) if uid_of(found) != uid_of(old))
+    first, _ = await world.pods_of(new, 2)
+    world.report(first, {"ready": True, "state": {"running": {}}})
+    await world.has_some_ready(new, 1)
+    world.kubectl("delete", "service", "llama", "-n", world.namespace)
+    await world.reconcile()
+    assert selected(await world.service()) == old["metadata"]["name"].rpartition("-")[2]
+
+
+async def test_the_first_of_several_replicas_answers_as_soon_as_it_can(world: World, store: ArtifactStore) -> None:
+    store.put()
+    world.create_model(serving={"replicas": 2, "resources": {"requests": {"cpu": "1000"}}})
+    await world.reconcile()
+    deployment = await world.one(DEPLOYMENT)
+    first, _ = await world.pods_of(deployment, 2)
+    world.report(first, {"ready": True, "state": {"running": {}}})
+    await world.has_some_ready(deployment, 1)
+    await world.reconcile()
+    status = await world.status()
+    assert condition(status, "Available") == ("True", "ReplicasReady")
+    assert condition(status, "Reconciling") is not None
+    assert status["phase"] == "Loading"
+
+
+async def test_a_first_revision_that_never_served_makes_room_for_the_next(world: World, store: ArtifactStore) -> None:
+    store.put()
+    world.create_model()
+    await world.reconcile()
+    assert "active" not in (await world.status())["revisions"]
+    broken = await world.one(DEPLOYMENT)
+    world.edit(NEW_NAME)
+    await world.reconcile()
+    assert uid_of(await world.one(DEPLOYMENT)) != uid_of(broken)
+    assert "active" not in (await world.status())["revisions"]
+
+
 async def test_going_back_to_the_old_spec_undoes_what_was_begun(world: World, store: ArtifactStore) -> None:
     old = await world.serve(store)
     generation = (await world.one(DEPLOYMENT))["metadata"]["generation"]

@@ -160,14 +160,17 @@ async def test_a_record_that_another_release_wrote_stops_nothing_and_is_told(
     assert (await world.revision()).record.contract_version == 1
 
 
-async def test_a_foreign_service_is_never_taken_over(world: World, store: ArtifactStore) -> None:
+async def test_a_foreign_service_is_never_taken_over_and_found_before_a_compile(
+    world: World, store: ArtifactStore, hub: Hub
+) -> None:
     ports = [{"port": 1, "name": "theirs"}]
     foreign = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "llama"}, "spec": {"ports": ports}}
     world.kubectl("create", "-n", world.namespace, "-f", "-", document=foreign)
     before = await world.service()
-    store.put()
     world.create_model()
     assert await world.reconcile() == Requeue(60)
+    assert hub.asked == []
+    assert world.writes == ["status"]
     assert await world.service() == before
     status = await world.status()
     assert condition(status, "Ready") == ("False", "Conflict")
@@ -176,8 +179,24 @@ async def test_a_foreign_service_is_never_taken_over(world: World, store: Artifa
     assert "Service llama" in status["message"]
     world.kubectl("delete", "service", "llama", "-n", world.namespace)
     await world.reconcile()
-    assert selected(await world.service()) is not None
+    assert condition(await world.status(), "Compiled") == ("False", "JobPending")
     assert condition(await world.status(), "Stalled") is None
+
+
+async def test_a_service_that_others_made_during_the_compile_is_not_taken_over(
+    world: World, store: ArtifactStore
+) -> None:
+    store.put()
+    world.create_model()
+    await world.reconcile()
+    ports = [{"port": 1, "name": "theirs"}]
+    foreign = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "llama"}, "spec": {"ports": ports}}
+    world.kubectl("create", "-n", world.namespace, "-f", "-", document=foreign)
+    before = await world.service()
+    await world.make_ready(await world.one(DEPLOYMENT))
+    assert await world.reconcile() == Requeue(60)
+    assert await world.service() == before
+    assert condition(await world.status(), "Available") == ("False", "NoReadyReplicas")
 
 
 async def test_children_of_a_deleted_model_of_the_same_name_are_waited_for(world: World, store: ArtifactStore) -> None:

@@ -258,8 +258,11 @@ def test_a_ready_model_says_where_it_answers() -> None:
     assert status["source"]["sizeBytes"] == 2**40
     assert status["plan"]["hardware"] == "CPU"
     assert not {"lastFailure", "compile", "waitingFor"} & status.keys()
-    selected = dict(part.split("=") for part in status["selector"].split(","))
-    assert selected.items() <= target.record.deployment["spec"]["template"]["metadata"]["labels"].items()
+    assert selector_of(status).items() <= target.record.deployment["spec"]["template"]["metadata"]["labels"].items()
+
+
+def selector_of(status: dict[str, Any]) -> dict[str, str]:
+    return dict(part.split("=") for part in status["selector"].split(","))
 
 
 def test_while_a_revision_is_on_its_way_the_old_one_is_what_serves() -> None:
@@ -267,6 +270,7 @@ def test_while_a_revision_is_on_its_way_the_old_one_is_what_serves() -> None:
     assert status["revisions"] == {"active": revision(OLD).name, "target": revision(LLAMA).name}
     assert status["serving"]["deployment"] == revision(OLD).record.deployment["metadata"]["name"]
     assert status["serving"]["replicas"] == "1/1"
+    assert selector_of(status) == revision(OLD).record.deployment["spec"]["selector"]["matchLabels"]
 
 
 def test_nothing_is_available_without_a_service_of_ours() -> None:

@@ -107,6 +107,14 @@ def test_an_own_delete_that_left_nothing_is_forgotten_and_stays_so() -> None:
     assert not snapshot.observe("MODIFIED", _pod(6))
 
 
+def test_the_event_of_an_own_delete_is_told_once() -> None:
+    snapshot = _snapshot(_pod(5))
+    snapshot.forget(POD, _KEY, "u1")
+    assert snapshot.observe("DELETED", _pod(7))
+    assert not snapshot.observe("DELETED", _pod(7))
+    assert not snapshot.observe("MODIFIED", _pod(6))
+
+
 def test_objects_are_listed_by_namespace_and_by_indexed_label() -> None:
     a, b, c = (
         _pod(1, name="a", team="x", shape="round"),

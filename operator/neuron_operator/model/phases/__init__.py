@@ -13,7 +13,7 @@ from .artifact import look_up_artifact
 from .compile import cancel_superseded, compile_artifact
 from .identities import apply_identities
 from .retire import delete_finished_jobs, retire
-from .serve import bring_up, keep_serving, stop_when_suspended, switch
+from .serve import bring_up, claim_service, keep_serving, stop_when_suspended, switch
 from .source import check_records, plan_model, record_revision, resolve_source
 
 
@@ -30,6 +30,7 @@ PHASES = (
     Phase(stop_when_suspended, ConditionType.READY, PhaseWord.SUSPENDED),
     Phase(check_records, ConditionType.PLANNED, PhaseWord.PENDING),
     Phase(keep_serving, ConditionType.READY, PhaseWord.PENDING),
+    Phase(claim_service, ConditionType.READY, PhaseWord.PENDING),
     Phase(resolve_source, ConditionType.SOURCE_RESOLVED, PhaseWord.RESOLVING),
     Phase(plan_model, ConditionType.PLANNED, PhaseWord.PLANNING),
     Phase(record_revision, ConditionType.PLANNED, PhaseWord.PLANNING),

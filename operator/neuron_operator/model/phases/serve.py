@@ -40,6 +40,13 @@ async def stop_when_suspended(scope: Scope, tools: Tools) -> Step:
     return Wait(Reason.SUSPENDED, "spec.suspend is true: nothing is compiled and nothing is served")
 
 
+async def claim_service(scope: Scope, tools: Tools) -> Step:
+    """Learn that the Service's name is taken before anything is compiled for it."""
+    if scope.revision is None:
+        await tools.children.check_free(service(scope.model, scope.observed.target))
+    return Continue()
+
+
 async def keep_serving(scope: Scope, tools: Tools) -> Step:
     """Keep the active revision as its record says while another one is on its way."""
     active = scope.observed.active
@@ -51,22 +58,25 @@ async def keep_serving(scope: Scope, tools: Tools) -> Step:
 
 
 async def bring_up(scope: Scope, tools: Tools) -> Step:
-    """Make the target revision's Deployment, and the Service unless another revision is behind it."""
+    """Make the target revision's Deployment, beside the active one if there is another."""
     revision, artifact = scope.revision, scope.artifact
     assert revision is not None and artifact is not None  # noqa: S101 - phases before
     replicas = scope.model.spec.serving.replicas
     scope.deployment = await _apply(scope, tools, revision, replicas=replicas, artifact=artifact)
-    if scope.observed.active in (None, revision.hash):
-        await tools.children.ensure(service(scope.model, revision.hash))
     return Continue()
 
 
 async def switch(scope: Scope, tools: Tools) -> Step:
-    """Point the Service to the target revision once all its replicas are ready."""
+    """Point the Service to the target revision once all its replicas are ready; where none serves yet, once one is.
+
+    A revision that was never ready so is never the active one, which is kept until the next has taken over.
+    """
     assert scope.deployment is not None  # noqa: S101 - bring_up went before
-    if not is_available(scope.deployment):
-        return _starting(scope, scope.deployment)
-    await tools.children.ensure(service(scope.model, scope.observed.target))
+    observed, deployment = scope.observed, scope.deployment
+    if observed.active == observed.target or is_available(deployment):
+        await tools.children.ensure(service(scope.model, observed.target))
+    if not is_available(deployment):
+        return _starting(scope, deployment)
     return Continue()
 
 
