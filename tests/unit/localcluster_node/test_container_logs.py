@@ -59,13 +59,13 @@ async def test_a_reader_waits_for_more_and_for_the_end(tmp_path: Path) -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     log.feed(b"line\n")
-    await asyncio.wait_for(waiting, 1)
+    await asyncio.wait_for(waiting, 60)
     waiting = asyncio.create_task(log.more())
     await asyncio.sleep(0)
     assert not waiting.done()
     log.close()
-    await asyncio.wait_for(waiting, 1)
-    await asyncio.wait_for(log.more(), 1)
+    await asyncio.wait_for(waiting, 60)
+    await asyncio.wait_for(log.more(), 60)
 
 
 async def test_last_words_are_80_lines_and_2048_bytes_at_most(tmp_path: Path) -> None:

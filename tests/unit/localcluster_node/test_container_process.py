@@ -6,7 +6,6 @@ import asyncio
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +24,9 @@ from neuron_localcluster.node.process import (
     run_beside,
 )
 from neuron_localcluster.node.substitution import Paths
+from support.waiting import wait_for
+
+_WAIT = 60.0
 
 
 def launch(folder: Path, code: str) -> Launch:
@@ -48,14 +50,14 @@ def content(log: ContainerLog) -> str:
 )
 async def test_exit_codes_are_those_of_containers(tmp_path: Path, code: str, exit_code: int) -> None:
     process = await ContainerProcess.start(launch(tmp_path, code), None)
-    assert await asyncio.wait_for(process.wait(), 10) == exit_code
+    assert await asyncio.wait_for(process.wait(), _WAIT) == exit_code
 
 
 async def test_a_process_gets_its_environment_folder_and_log_and_no_more(tmp_path: Path) -> None:
     log = ContainerLog(tmp_path / "0.log")
     code = "import os, sys; print(sorted(os.environ), os.getcwd()); sys.stderr.write('error\\n')"
     process = await ContainerProcess.start(launch(tmp_path, code), log)
-    await asyncio.wait_for(process.wait(), 10)
+    await asyncio.wait_for(process.wait(), _WAIT)
     # Python adds LC_CTYPE itself where no locale is set.
     allowed = sorted(["A", "LC_CTYPE", CONTAINER_VARIABLE, "PATH"])
     assert sorted(content(log).splitlines()) == sorted([f"{allowed} {tmp_path}", "error"])
@@ -65,30 +67,30 @@ async def test_a_process_gets_its_environment_folder_and_log_and_no_more(tmp_pat
 # One child in the container's session, one that has left it.
 CHILDREN = """
 import subprocess, time
-subprocess.Popen(['sleep', '100'])
-subprocess.Popen(['sleep', '100'], start_new_session=True)
+subprocess.Popen(['sleep', '600'])
+subprocess.Popen(['sleep', '600'], start_new_session=True)
 print('up', flush=True)
 """
 
 
 async def test_nothing_that_a_container_started_outlives_it(tmp_path: Path) -> None:
     process = await ContainerProcess.start(launch(tmp_path, CHILDREN), None)
-    assert await asyncio.wait_for(process.wait(), 10) == 0
+    assert await asyncio.wait_for(process.wait(), _WAIT) == 0
     await _until(lambda: not members(str(tmp_path), process.pid))
 
 
 async def test_kill_ends_the_whole_container(tmp_path: Path) -> None:
     log = ContainerLog(tmp_path / "0.log")
-    process = await ContainerProcess.start(launch(tmp_path, CHILDREN + "time.sleep(100)"), log)
-    await asyncio.wait_for(log.more(), 10)
-    assert len(members(str(tmp_path), process.pid)) == 3
+    process = await ContainerProcess.start(launch(tmp_path, CHILDREN + "time.sleep(600)"), log)
+    await _until(lambda: "up" in content(log))
+    await _until(lambda: len(members(str(tmp_path), process.pid)) == 3)
     process.kill()
-    assert await asyncio.wait_for(process.wait(), 10) == 137
+    assert await asyncio.wait_for(process.wait(), _WAIT) == 137
     await _until(lambda: not members(str(tmp_path), process.pid))
 
 
 async def test_a_command_beside_a_container_leaves_the_container_alone(tmp_path: Path) -> None:
-    main = launch(tmp_path, "import time; time.sleep(100)")
+    main = launch(tmp_path, "import time; time.sleep(600)")
     process = await ContainerProcess.start(main, None)
     try:
         assert await run_beside(main, ["sh", "-c", 'test "$A" = 1']) == 0
@@ -116,7 +118,7 @@ from neuron_localcluster.node.process import ContainerProcess, Launch
 from neuron_localcluster.node.substitution import Paths
 async def main():
     folder = pathlib.Path({str(tmp_path)!r})
-    launch = Launch("x", "/bin/sleep", ("sleep", "100"), {{"PATH": "/bin"}}, folder, Paths({{}}))
+    launch = Launch("x", "/bin/sleep", ("sleep", "600"), {{"PATH": "/bin"}}, folder, Paths({{}}))
     process = await ContainerProcess.start(launch, None)
     print(process.pid, flush=True)
     await process.wait()
@@ -125,13 +127,11 @@ asyncio.run(main())
     with subprocess.Popen([sys.executable, "-c", agent], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         pid = int(process.stdout.readline())
-        deadline = time.monotonic() + 10
-        while Path(f"/proc/{pid}/comm").read_text() != "sleep\n":
-            assert time.monotonic() < deadline
+        sleeping = Path(f"/proc/{pid}/comm")
+        wait_for("the container's program", lambda: sleeping.read_text() == "sleep\n" or None, seconds=_WAIT)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        while proc.look_up(pid) is not None:
-            assert time.monotonic() < deadline
+        wait_for("the container's end", lambda: proc.look_up(pid) is None or None, seconds=_WAIT)
 
 
 def test_a_program_is_found_on_the_path_of_the_container(tmp_path: Path) -> None:
@@ -159,6 +159,6 @@ def test_memory_of_a_process_tree_is_held_against_its_limit() -> None:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(_WAIT):
         while not condition():  # noqa: ASYNC110 - what /proc shows can only be looked at
             await asyncio.sleep(0.01)
