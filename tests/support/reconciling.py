@@ -29,7 +29,10 @@ from neuron_operator.model.resources import names
 from neuron_operator.model.revision import Revision, parse_revision
 from neuron_operator.model.tools import Artifacts, Hub, ProgressReader
 from neuron_operator.settings import PlatformSettings
+from neuron_runtime.contract.artifact import ArtifactManifest
+from neuron_runtime.contract.digests import Digest
 from neuron_runtime.contract.outcome import FailureCode
+from neuron_runtime.contract.store import StoreLocation
 from support.artifact_store import ArtifactStore
 from support.kubectl import Kubectl
 from support.models import terminated
@@ -37,6 +40,18 @@ from support.recording import CountingGateway, Events, eventually
 
 # More than any node has: the pods are real, and stay where only the test gives them a status.
 _UNSCHEDULABLE = {"resources": {"requests": {"cpu": "1000"}}}
+
+
+class CountingArtifacts:
+    """The store, and how often it was asked."""
+
+    def __init__(self, artifacts: Artifacts) -> None:
+        self._artifacts = artifacts
+        self.asked = 0
+
+    async def find(self, store: StoreLocation, digest: Digest) -> ArtifactManifest | None:
+        self.asked += 1
+        return await self._artifacts.find(store, digest)
 
 
 class World:
@@ -57,7 +72,8 @@ class World:
         self.kubectl = kubectl
         self.now = datetime.now(UTC).replace(microsecond=0)
         self.gateway = gateway
-        self._artifacts, self._hub, self._progress = artifacts, hub, progress
+        self.artifacts = CountingArtifacts(artifacts)
+        self._hub, self._progress = hub, progress
         self.restart(settings)
 
     def restart(self, settings: PlatformSettings) -> None:
@@ -71,7 +87,7 @@ class World:
             events=self.events,
             settings=settings,
             clock=lambda: self.now,
-            artifacts=self._artifacts,
+            artifacts=self.artifacts,
             hub=self._hub,
             progress=self._progress,
         )

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from neuron_operator.api.impact import revision_hash
 from neuron_operator.api.objects import (
     CONTROLLER_REVISION,
+    DEPLOYMENT,
     JOB,
     NEURON_MODEL,
     POD,
@@ -20,6 +21,7 @@ from neuron_operator.api.objects import (
     Manifest,
     is_deleting,
     is_owned_by,
+    key_of,
     labels_of,
     uid_of,
 )
@@ -42,6 +44,15 @@ def live_job(revision: Revision, snapshot: Snapshot) -> Manifest | None:
     """
     live = (job.manifest for job in _flight_jobs(revision, snapshot) if job.state is JobState.LIVE)
     return next(live, None)
+
+
+def outcomes(revision: Revision, snapshot: Snapshot) -> frozenset[str]:
+    """What tells that the artifact may be there by now: Jobs that ended, and Deployments that were made with it."""
+    recorded = snapshot.list(CONTROLLER_REVISION, namespace=_namespace(revision), label=_label(revision))
+    # A revision's Deployment has its name.
+    deployments = [snapshot.get(DEPLOYMENT, key_of(manifest)) for manifest in recorded]
+    jobs = [job.manifest for job in _flight_jobs(revision, snapshot) if job.state is not JobState.LIVE]
+    return frozenset(uid_of(manifest) for manifest in (*deployments, *jobs) if manifest is not None)
 
 
 def failures_of_settings(revision: Revision, snapshot: Snapshot) -> dict[str, Claim]:

@@ -15,7 +15,7 @@ from neuron_operator.api.conditions import ConditionType, Reason
 from neuron_operator.api.objects import NEURON_MODEL, Key, Manifest, is_deleting
 from neuron_operator.api.status import Phase as PhaseWord
 from neuron_operator.api.v1alpha1 import NeuronModel
-from neuron_operator.errors import NamespaceEnding, Rejected
+from neuron_operator.errors import NamespaceEnding, Rejected, Transient
 from neuron_operator.loop.controller import Done, Outcome, Requeue
 from neuron_operator.loop.snapshot import Snapshot
 from neuron_operator.settings import PlatformSettings
@@ -25,8 +25,8 @@ from .observe import observe
 from .phases import PHASES, Phase
 from .phases.serve import recorded_artifact
 from .scope import Scope
-from .status import project, project_unreadable
-from .steps import Continue, Fail, Step, Wait
+from .status import project, project_unreadable, without_details
+from .steps import Continue, Fail, Step, Wait, as_cause
 from .tools import Artifacts, Hub, ProgressReader, Tools
 
 _REFUSED_PAUSE_SECONDS = 60.0
@@ -34,6 +34,7 @@ _REFUSED_REMEDY = (
     "Change the quota, policy or role that it names, or the field of the spec; it is tried again each minute"
 )
 _LEFTOVER_PAUSE_SECONDS = 5.0
+_INVALID = 422
 
 logger = logging.getLogger(__name__)
 
@@ -88,14 +89,19 @@ class Reconciler:
             return Done()
         scope = self._scope(model)
         try:
-            phase, step = await self._run(scope)
+            phase, step, unreachable = await self._run(scope)
         except NamespaceEnding:
             return Done()
         # The picture again, now with what was written: the status must not lag behind our own writes.
         scope.observed = observe(model, self._snapshot)
         await self._write(manifest, project(scope, step, phase.condition, phase.word, self._clock()))
+        if unreachable is not None:
+            raise unreachable  # the queue's back-off counts how often
         if isinstance(step, Wait | Fail) and step.after is not None:
             return Requeue(step.after)
+        audit_at = self._tools.memory(model).audit_at
+        if isinstance(step, Continue) and audit_at is not None:
+            return Requeue((audit_at - self._clock()).total_seconds())
         return Done()
 
     def _scope(self, model: NeuronModel) -> Scope:
@@ -108,7 +114,9 @@ class Reconciler:
             artifact=recorded_artifact(revision, observed.deployments.get(observed.target)),
         )
 
-    async def _run(self, scope: Scope) -> tuple[Phase, Step]:
+    async def _run(self, scope: Scope) -> tuple[Phase, Step, Transient | None]:
+        """How far the phases came, and the API server's trouble if that is what stopped them."""
+        unreachable = None
         for phase in PHASES:
             try:
                 step = await phase.run(scope, self._tools)
@@ -120,25 +128,40 @@ class Reconciler:
             except Rejected as error:
                 self._tools.memory(scope.model).refused = True
                 step = Fail(Reason.API_SERVER_REFUSED, f"{error}", _REFUSED_REMEDY, after=_REFUSED_PAUSE_SECONDS)
+            except Transient as error:
+                unreachable = error
+                step = Wait(Reason.API_SERVER_UNREACHABLE, f"{as_cause(str(error))}. It is tried again")
             if not isinstance(step, Continue):
-                return phase, step
-        return PHASES[-1], Continue()
+                return phase, step, unreachable
+        return PHASES[-1], Continue(), None
 
     async def _write(self, manifest: Manifest, status: dict[str, Any]) -> None:
         """Write the status if it changed, and tell of a new reason for (not) being ready as an event."""
         before = manifest.get("status") or {}
         if status == before:
             return
-        body = {key: manifest[key] for key in ("apiVersion", "kind")} | {
-            "metadata": {key: manifest["metadata"][key] for key in ("name", "namespace", "resourceVersion", "uid")},
-            "status": status,
-        }
-        self._snapshot.remember(await self._cluster.replace_status(body))
+        try:
+            await self._replace(manifest, status)
+        except Rejected as error:
+            if error.status != _INVALID:
+                raise
+            logger.error("the status is refused, and written without its details: %s", error)  # noqa: TRY400 - expected
+            status = without_details(status, f"{error}")
+            if status == before:
+                return
+            await self._replace(manifest, status)
         old, new = _ready(before), _ready(status)
         if old.get("reason") != new["reason"]:
             kind = "Warning" if status["phase"] in (PhaseWord.FAILED, PhaseWord.DEGRADED) else "Normal"
             await self._events.record(manifest, kind, new["reason"], new["message"])
             logger.info("%s: %s", new["reason"], new["message"])
+
+    async def _replace(self, manifest: Manifest, status: dict[str, Any]) -> None:
+        body = {key: manifest[key] for key in ("apiVersion", "kind")} | {
+            "metadata": {key: manifest["metadata"][key] for key in ("name", "namespace", "resourceVersion", "uid")},
+            "status": status,
+        }
+        self._snapshot.remember(await self._cluster.replace_status(body))
 
 
 def _ready(status: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,15 @@ from neuron_operator.diagnosis.catalogue import RetryClass
 from neuron_operator.diagnosis.containers import Diagnosis, diagnose_termination
 from neuron_runtime.contract.outcome import FailureCode
 
-_MISSING = frozenset({FailureCode.ARTIFACT_MISSING.value, FailureCode.SOURCE_MISSING.value})
+_REPORTS = frozenset(
+    code.value
+    for code in (
+        FailureCode.ARTIFACT_MISSING,
+        FailureCode.ARTIFACT_DAMAGED,
+        FailureCode.SOURCE_MISSING,
+        FailureCode.SOURCE_DAMAGED,
+    )
+)
 _IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _HOPEFUL_RESTARTS = 3
 _IMAGE_REMEDY = "Make the platform settings cpu.compileImage and cpu.servingImage name images that nodes can pull"
@@ -62,8 +70,8 @@ def trouble_of(deployment: Manifest, pods: list[Manifest]) -> Trouble | None:
     return min(found, key=lambda trouble: (not trouble.needs_help, trouble.reason), default=refused)
 
 
-def missing_artifact_report(pods: list[Manifest]) -> str | None:
-    """Names the latest report of a pod that the artifact or its source is not in the store; None when there is none.
+def artifact_report(pods: list[Manifest]) -> str | None:
+    """Names the latest report of a pod that artifact or source is missing or damaged; None when there is none.
 
     The same report always has the same name, so that one report leads to one look into the store.
     """
@@ -73,7 +81,7 @@ def missing_artifact_report(pods: list[Manifest]) -> str | None:
         if status is None or status.get("ready"):
             continue
         diagnosis = _last_diagnosis(status)
-        if diagnosis is not None and diagnosis.code in _MISSING:
+        if diagnosis is not None and diagnosis.code in _REPORTS:
             # Not the count of restarts: it rises while the same report moves from `state` to `lastState`.
             reports.append(f"{diagnosis.time or ''}/{uid_of(pod)}")
     return max(reports, default=None)

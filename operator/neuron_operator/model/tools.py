@@ -42,6 +42,15 @@ class ProgressReader(Protocol):
         """Progress of a compile pod, or None."""
 
 
+@dataclass(frozen=True)
+class Miss:
+    """An artifact was looked up and was not there."""
+
+    time: datetime
+    outcomes: frozenset[str]
+    """What `flight.outcomes` was."""
+
+
 @dataclass
 class Memory:
     """What may be forgotten of one model."""
@@ -52,7 +61,13 @@ class Memory:
     shown_progress: dict[str, ShownProgress] = field(default_factory=dict)
     """By Job UID; bounds how often progress is written. Losing it costs one write."""
     answered_report: str | None = None
-    """The last report of a missing artifact that was followed up. Losing it costs one look-up."""
+    """The last report of a missing or damaged artifact that was followed up. Losing it costs one look-up."""
+    miss: Miss | None = None
+    """Losing it costs one look-up."""
+    compiled: Digest | None = None
+    """The artifact that a Job of the model made. Losing it costs `status.artifact.reused` its memory."""
+    audit_at: datetime | None = None
+    """When the known artifact is looked up again. Losing it moves the audit."""
 
 
 @dataclass

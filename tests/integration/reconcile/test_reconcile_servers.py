@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from neuron_operator.api.objects import DEPLOYMENT, JOB, Manifest
+from neuron_operator.loop.controller import Requeue
 from neuron_runtime.contract.outcome import FailureCode
 from support.artifact_store import ArtifactStore
 from support.models import terminated
@@ -63,6 +64,28 @@ async def test_an_artifact_that_is_gone_is_compiled_again(world: World, store: A
     assert condition(status, "Stalled") is None
     await world.make_ready(deployment)
     assert (await world.settle())["phase"] == "Ready"
+
+
+async def test_an_artifact_that_is_gone_is_noticed_within_a_day(world: World, store: ArtifactStore) -> None:
+    await world.serve(store)
+    store.delete()
+    outcome = await world.reconcile()
+    assert isinstance(outcome, Requeue)
+    assert outcome.after < 26.4 * 3600
+    assert await world.all(JOB) == []
+    world.later(outcome.after)
+    await world.reconcile()
+    assert len(await world.all(JOB)) == 1
+    assert condition(await world.status(), "Compiled") == ("False", "JobPending")
+    assert condition(await world.status(), "Available") == ("True", "ReplicasReady")
+
+
+async def test_a_damaged_artifact_that_was_deleted_is_compiled_again(world: World, store: ArtifactStore) -> None:
+    deployment = await world.serve(store)
+    store.delete()
+    await fail_server(world, deployment, FailureCode.ARTIFACT_DAMAGED)
+    await world.reconcile()
+    assert len(await world.all(JOB)) == 1
 
 
 async def test_a_source_that_is_gone_is_put_back_by_a_job(world: World, store: ArtifactStore) -> None:

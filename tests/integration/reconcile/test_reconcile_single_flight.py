@@ -34,6 +34,32 @@ async def test_a_second_model_of_equal_inputs_waits_for_the_first(world: World, 
     assert (await world.status("first"))["artifact"]["reused"] is False
 
 
+async def test_who_waits_asks_the_store_only_when_a_job_has_ended(world: World, store: ArtifactStore) -> None:
+    world.create_model("first")
+    await world.reconcile("first")
+    await world.end_job(FailureCode.COMPILER_FAILED)
+    await world.reconcile("first")
+    world.create_model("second")
+    await world.reconcile("second")
+    asked = world.artifacts.asked
+    for _ in range(3):
+        outcome = await world.reconcile("second")
+        assert isinstance(outcome, Requeue)
+        assert outcome.after >= 60
+    assert world.artifacts.asked == asked
+    world.later(60)
+    await world.reconcile("first")
+    # Found and served before the second looked.
+    store.put()
+    await world.end_job(None)
+    await world.reconcile("first")
+    await world.reconcile("second")
+    assert condition(await world.status("second"), "Compiled") == ("True", "ArtifactReused")
+    world.kubectl("delete", "deployment", "--all", "-n", world.namespace)
+    await world.reconcile("first")
+    assert (await world.status("first"))["artifact"]["reused"] is False
+
+
 async def test_the_flight_passes_on_when_its_holder_is_deleted(world: World, store: ArtifactStore) -> None:
     world.create_model("first")
     await world.reconcile("first")

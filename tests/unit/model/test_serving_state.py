@@ -8,9 +8,9 @@ import pytest
 from neuron_operator.api.conditions import Reason
 from neuron_operator.api.objects import Manifest
 from neuron_operator.model.serving_state import (
+    artifact_report,
     existing_replicas,
     is_available,
-    missing_artifact_report,
     ready_replicas,
     trouble_of,
 )
@@ -151,27 +151,27 @@ def test_refused_pods_are_told_unless_a_pod_tells_more() -> None:
 EARLY, LATE = "2026-01-01T12:00:00Z", "2026-01-01T12:05:00Z"
 
 
-@pytest.mark.parametrize("report", [MISSING, SOURCE_MISSING], ids=["artifact", "source"])
+@pytest.mark.parametrize("report", [MISSING, SOURCE_MISSING, DAMAGED], ids=["artifact", "source", "damage"])
 def test_a_report_keeps_its_name_while_the_container_is_started_again(report: Manifest) -> None:
-    first = missing_artifact_report([pod(container=ended(report))])
+    first = artifact_report([pod(container=ended(report))])
     assert first is not None
-    assert missing_artifact_report([pod(container=restarting(report, restarts=1))]) == first
+    assert artifact_report([pod(container=restarting(report, restarts=1))]) == first
     again = running(ready=False) | {"lastState": {"terminated": report}, "restartCount": 1}
-    assert missing_artifact_report([pod(container=again)]) == first
+    assert artifact_report([pod(container=again)]) == first
 
 
 def test_the_latest_report_counts_whatever_the_order() -> None:
     early = pod(uid="a", container=ended(terminated(FailureCode.ARTIFACT_MISSING, time=EARLY)))
     late = pod(uid="b", container=ended(terminated(FailureCode.ARTIFACT_MISSING, time=LATE)))
-    newest = missing_artifact_report([late])
-    assert missing_artifact_report([early, late]) == missing_artifact_report([late, early]) == newest
-    assert missing_artifact_report([early]) not in (None, newest)
+    newest = artifact_report([late])
+    assert artifact_report([early, late]) == artifact_report([late, early]) == newest
+    assert artifact_report([early]) not in (None, newest)
 
 
-@pytest.mark.parametrize("case", ["ready", "loading", "damaged", "out of memory", "not seen by a kubelet yet"])
-def test_only_a_missing_artifact_is_a_report(case: str) -> None:
-    assert missing_artifact_report([TROUBLES[case][0]]) is None
+@pytest.mark.parametrize("case", ["ready", "loading", "store denies", "out of memory", "not seen by a kubelet yet"])
+def test_only_what_is_missing_or_damaged_is_a_report(case: str) -> None:
+    assert artifact_report([TROUBLES[case][0]]) is None
 
 
 def test_a_pod_that_is_ready_again_reports_nothing() -> None:
-    assert missing_artifact_report([pod(container=running() | {"lastState": {"terminated": MISSING}})]) is None
+    assert artifact_report([pod(container=running() | {"lastState": {"terminated": MISSING}})]) is None

@@ -21,7 +21,7 @@ from neuron_operator.model.tools import Tools
 
 _PROGRESS_SECONDS = 10.0
 # Who holds a shared compile may change without an event for the others (a suspension, another spec).
-_SHARED_SECONDS = 15.0
+_SHARED_SECONDS = 120.0
 # The Job controller makes a pod within seconds.
 _POD_SECONDS = 60.0
 _KEPT_FAILED_JOBS = 3
