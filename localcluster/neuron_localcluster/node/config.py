@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,13 +14,12 @@ from neuron_localcluster.record import Image
 
 @dataclass(frozen=True)
 class NodeConfig:
-    """A node to register. `images` are reference patterns that it can run; none means every known image."""
+    """A node to register."""
 
     name: str
     capacity: Mapping[str, str]
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Mapping[str, str], ...] = ()
-    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -33,12 +31,6 @@ class AgentConfig:
     nodes: tuple[NodeConfig, ...]
     images: Mapping[str, Image]
     pod_cidr: str
-
-    def image(self, node: NodeConfig, reference: str) -> Image | None:
-        """What the reference stands for on that node, None when it cannot be pulled there."""
-        if node.images and not any(fnmatch.fnmatchcase(reference, pattern) for pattern in node.images):
-            return None
-        return self.images.get(reference)
 
 
 def load(path: Path) -> AgentConfig:
@@ -64,5 +56,4 @@ def _node(content: Mapping[str, Any]) -> NodeConfig:
         capacity=content["capacity"],
         labels=content.get("labels", {}),
         taints=tuple(content.get("taints", ())),
-        images=tuple(content.get("images", ())),
     )

@@ -58,7 +58,6 @@ class Sandbox:
         self.ip = shared.addresses.take((pod.get("status") or {}).get("podIP", ""))
         self.shared = shared
         self.grace: float = pod["spec"].get("terminationGracePeriodSeconds", 30)
-        self._node = node
         self._facts = PodFacts(self.ip, HOST_IP, node.capacity)
         self._namespace: str = pod["metadata"]["namespace"]
         self._service_account: str = pod["spec"].get("serviceAccountName", "default")
@@ -72,7 +71,8 @@ class Sandbox:
         self.shared.credentials.revoke(self._credential_token)
 
     def image(self, container: Manifest) -> Image | None:
-        return self.shared.config.image(self._node, container["image"])
+        """What the container's image stands for, None when it is not in the table."""
+        return self.shared.config.images.get(container["image"])
 
     async def launch(self, container: Manifest, image: Image) -> Launch:
         """How to run the container now.
