@@ -32,6 +32,7 @@ class CountingGateway:
         self._gateway = gateway
         self.writes: list[str] = []
         self.before_create: Callable[[Manifest], Awaitable[None]] | None = None
+        self.before_status: Callable[[Manifest], None] | None = None
 
     async def get(self, kind: Kind, key: Key) -> Manifest | None:
         return await self._gateway.get(kind, key)
@@ -51,8 +52,11 @@ class CountingGateway:
         return await self._gateway.merge(live, changes)
 
     async def replace_status(self, manifest: Manifest) -> Manifest:
+        if self.before_status is not None:
+            self.before_status(manifest)
+        written = await self._gateway.replace_status(manifest)
         self.writes.append("status")
-        return await self._gateway.replace_status(manifest)
+        return written
 
     async def delete(self, kind: Kind, key: Key, *, uid: str) -> Manifest | None:
         self.writes.append(f"delete {kind.name}")

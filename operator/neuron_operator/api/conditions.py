@@ -57,6 +57,9 @@ class Reason(StrEnum):
     API_SERVER_REFUSED = "APIServerRefused"
     """The API server refuses an object that the operator has to create, for example for quota or admission."""
 
+    API_SERVER_UNREACHABLE = "APIServerUnreachable"
+    """The API server does not answer, or is too busy, for an object that the operator has to read or write."""
+
     RESOLVED = "Resolved"
     """The source is pinned to a commit."""
     NOT_FOUND = "NotFound"

@@ -25,6 +25,8 @@ _NOT_REACHED = {
     ConditionType.COMPILED: (Reason.LOOKING_UP, "The artifact is not looked up yet"),
 }
 
+_OWN_WORDS = ("observedGeneration", "conditions", "phase", "replicas", "selector")
+
 # What is being done while a condition is not decided yet.
 _STAGES = {
     ConditionType.SOURCE_RESOLVED: "Resolve",
@@ -95,6 +97,12 @@ def project_unreadable(manifest: Manifest, message: str, now: datetime) -> dict[
     ]
     previous = (manifest.get("status") or {}).get("conditions") or []
     return {**status.to_document(), "conditions": set_conditions(previous, conditions, now)}
+
+
+def without_details(status: dict[str, Any], why: str) -> dict[str, Any]:
+    """What is left of a status that the API server refuses: nothing that others than the operator have a say in."""
+    message = shortened(f"The details of this status are left out: {why}", _MESSAGE_LENGTH)
+    return {name: status[name] for name in _OWN_WORDS if name in status} | {"message": message}
 
 
 def _ready(scope: Scope, step: Step) -> Condition:
