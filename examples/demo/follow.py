@@ -39,6 +39,10 @@ class Follower:
         watch = self._tools.watch("neuronmodel", settings.MODEL, f"--namespace={settings.NAMESPACE}")
         try:
             return self._follow(watch)
+        except DemoFailed:
+            # Of a cluster that has ended, kubectl only says that it did not answer.
+            components.check(self._cluster)
+            raise
         finally:
             watch.close()
             self._http.close()

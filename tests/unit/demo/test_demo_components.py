@@ -43,6 +43,9 @@ class ScriptedTools:
     def newest(self, _seconds: float) -> dict[str, Any] | None:
         return self._model
 
+    def kubectl_json(self, *_arguments: str) -> dict[str, Any]:
+        raise DemoFailed("kubectl got no answer")
+
     def close(self) -> None:
         return None
 
@@ -64,6 +67,16 @@ def test_a_cluster_that_ends_while_the_model_is_followed_fails_the_demo(tmp_path
     tools: Any = ScriptedTools()
 
     with pytest.raises(DemoFailed, match="this has ended: node-agent"):
+        Follower(tools, Screen(io.StringIO(), io.StringIO()), cluster).run()
+
+
+def test_a_kubectl_that_fails_for_want_of_a_cluster_is_not_the_reason(tmp_path: Path) -> None:
+    kinds = ("SourceResolved", "Planned", "Compiled", "Ready")
+    status = {"observedGeneration": 1, "conditions": [{"type": kind, "status": "True"} for kind in kinds]}
+    tools: Any = ScriptedTools({"metadata": {"generation": 1}, "status": status})
+    cluster: Any = ScriptedCluster(tmp_path, {"kube-apiserver": 1}, {"kube-apiserver": None})
+
+    with pytest.raises(DemoFailed, match="this has ended: kube-apiserver"):
         Follower(tools, Screen(io.StringIO(), io.StringIO()), cluster).run()
 
 
