@@ -22,8 +22,10 @@ from neuron_runtime.contract.digests import Digest, short
 from neuron_runtime.contract.launch import COMPILE_SPEC_VARIABLE, WORK_DIR_VARIABLE, CompileSpec
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode, TerminationMessage
 from neuron_runtime.contract.progress import PROGRESS_PORT, Progress, Stage
+from neuron_runtime.contract.source import is_weights
 from neuron_runtime.engines import Engine, open_engine
 from neuron_runtime.engines.base import Compiled, CompileProgress
+from neuron_runtime.engines.cpu import read_config
 from neuron_runtime.sources import fetch
 from neuron_runtime.store import Report, Store, describe_files, open_store
 
@@ -86,16 +88,22 @@ class Compilation:
         """Bring the source into its folder, and into the store for whoever serves it; its commit."""
         digest, report = self._spec.request.source_digest, self._report(Stage.FETCHING)
         try:
+            self._store.fetch_source(digest, self._source, _silent, wanted=lambda path: not is_weights(path))
+            self._check()
             return self._store.fetch_source(digest, self._source, report).commit
         except ContainerFailure as failure:
             if failure.code not in (FailureCode.SOURCE_MISSING, FailureCode.SOURCE_DAMAGED):
                 raise
             _log.info("%s; the source is fetched from its origin", failure.message)
             damaged = failure.code is FailureCode.SOURCE_DAMAGED
-        manifest = fetch(self._spec.origin, digest, self._source, report)
+        manifest = fetch(self._spec.origin, digest, self._source, report, self._check)
         put = self._store.replace_source if damaged else self._store.put_source
         put(manifest, self._source, self._report(Stage.FETCHING, "storing the source"))
         return manifest.commit
+
+    def _check(self) -> None:
+        """Refuse a model that the engine cannot compile, before its weights are moved."""
+        self._engine.describe(self._spec.request, read_config(self._source))
 
     def _commit(self, commit: str, compiled: Compiled) -> None:
         request = self._spec.request
@@ -139,6 +147,10 @@ class Compilation:
                 detail=progress.detail,
             )
         )
+
+
+def _silent(_done: int, _total: int) -> None:
+    """Files so small that nobody has to be told."""
 
 
 def run(environment: Mapping[str, str], engines: OpenEngine, port: int = PROGRESS_PORT) -> Digest:

@@ -58,7 +58,9 @@ from neuron_runtime.compile import main
 main(port=int(sys.argv[1]))
 """
 _SOURCE = digest_of("source")
-_WAIT = 60.0
+_WAIT = 180.0
+
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +82,7 @@ class _Container:
         def look() -> Progress | None:
             assert self.process.poll() is None, self.process.communicate()
             try:
-                progress = Progress.model_validate(httpx.get(f"{self.url}/progress").json())
+                progress = Progress.model_validate(httpx.get(f"{self.url}/progress", timeout=_WAIT).json())
             except httpx.TransportError:
                 return None
             return progress if progress.stage is stage and progress.done >= done else None
@@ -216,8 +218,8 @@ def test_commits_what_the_engine_compiled_and_tells_how_far_it_is(platform: _Pla
     with platform.container(platform.spec(request)) as container:
         progress = container.wait_until(Stage.COMPILING, 30)
         assert (progress.percent, progress.eta_seconds, progress.detail) == (30, 7.0, GRAPH.name)
-        assert httpx.get(f"{container.url}/healthz").status_code == 200
-        assert httpx.get(f"{container.url}/metrics").status_code == 404
+        assert httpx.get(f"{container.url}/healthz", timeout=_WAIT).status_code == 200
+        assert httpx.get(f"{container.url}/metrics", timeout=_WAIT).status_code == 404
         assert platform.store.read_artifact_manifest(request.digest) is None
         container.end_compilation("done")
         assert container.end() == _succeeded(request.digest)
@@ -364,7 +366,8 @@ def test_an_upload_that_hangs_does_not_keep_a_container_that_is_told_to_end(plat
             container.end_compilation("large")
             assert proxy.holding.wait(_WAIT)
             container.process.send_signal(signal.SIGTERM)
-            assert container.process.wait(10) == 128 + signal.SIGTERM
+            # The store's client waits for 60 seconds.
+            assert container.process.wait(40) == 128 + signal.SIGTERM
     assert platform.store.read_artifact_manifest(request.digest) is None
 
 
@@ -375,7 +378,7 @@ def test_a_container_that_is_told_to_end_takes_its_compilers_with_it(platform: _
         compilers = wait_for("two compile processes", _at_least_two_children(container.process.pid), seconds=_WAIT)
         container.process.send_signal(signal.SIGTERM)
         assert container.end() == (128 + signal.SIGTERM, None)
-    _, alive = psutil.wait_procs(compilers, timeout=10)
+    _, alive = psutil.wait_procs(compilers, timeout=40)
     for survivor in alive:
         survivor.kill()
     assert alive == []

@@ -10,11 +10,13 @@ from typing import Any
 from neuron_runtime.contract.artifact import Graph
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.contract.request import CompileRequest
-from neuron_runtime.engines.base import Compiled, CompileProgress, Report
+from neuron_runtime.engines.base import Compiled, CompileProgress, Config, Report
 
 ENDING = "ending"
 """A file in the working folder. Its content is how the compilation ends: `done`, a failure code, `crash`, or
 `disk full`. `large` is done with a graph of 40 MB."""
+UNSUPPORTED = "unheard-of"
+"""A `model_type` that it refuses."""
 GRAPH = Graph(name="decode-1", kind="decode", batch_size=1, tokens=1, context_length=64, path="decode-1.txt")
 PROGRESS = CompileProgress(done=30, total=100, eta_seconds=7.0, detail=GRAPH.name)
 
@@ -26,6 +28,11 @@ class ScriptedCompiler:
 
     def __init__(self, _kind: Any = None) -> None:
         pass
+
+    def describe(self, request: CompileRequest, config: Config) -> tuple[Graph, ...]:
+        if config.get("model_type") == UNSUPPORTED:
+            raise ContainerFailure(FailureCode.UNSUPPORTED_MODEL, f"model_type {UNSUPPORTED}")
+        return (GRAPH,)
 
     def compile(
         self, request: CompileRequest, source: Path, output: Path, *, threads: int, workers: int, report: Report

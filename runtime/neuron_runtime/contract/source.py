@@ -38,6 +38,11 @@ def is_taken(path: str) -> bool:
     return pure.name.endswith((_WEIGHT_SUFFIX, *_METADATA_SUFFIXES)) or pure.name in _METADATA_NAMES
 
 
+def is_weights(path: str) -> bool:
+    """Whether a file holds weights: next to them, all other files are small."""
+    return path.endswith(_WEIGHT_SUFFIX)
+
+
 def taken_files(files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:
     """The files that belong to the snapshot, sorted by path."""
     return tuple(sorted((file for file in files if is_taken(file.path)), key=lambda file: file.path))

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from neuron_runtime.contract.digests import Digest
 from neuron_runtime.contract.launch import HuggingFaceOrigin
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
-from neuron_runtime.contract.source import SourceFile, SourceManifest, source_digest, taken_files
+from neuron_runtime.contract.source import SourceFile, SourceManifest, is_weights, source_digest, taken_files
 from neuron_runtime.store.files import ByteCount, Report, contained, describe_files
 
 from .content import GIT_BLOB, LFS_SHA256, is_intact
@@ -29,8 +30,12 @@ _LIBRARIES = frozenset({"huggingface_hub", "hf_xet", "httpx", "httpx2"})
 _QUERY = re.compile(r"(https?://[^\s?'\"<>]+)\?[^\s'\"<>]*")
 
 
-def fetch(origin: HuggingFaceOrigin, expected_digest: Digest, folder: Path, report: Report) -> SourceManifest:
+def fetch(
+    origin: HuggingFaceOrigin, expected_digest: Digest, folder: Path, report: Report, check: Callable[[], None]
+) -> SourceManifest:
     """Bring the files that belong to the snapshot into `folder`; files that are there already are kept.
+
+    `check` is called once all files but the weights are there; what it raises ends the fetch.
 
     Raises ContainerFailure: SOURCE_NOT_FOUND, SOURCE_ACCESS_DENIED, SOURCE_UNREACHABLE, or SOURCE_CHANGED when the
     repository's files, or the bytes that arrived, are not those that `expected_digest` was made of.
@@ -47,7 +52,12 @@ def fetch(origin: HuggingFaceOrigin, expected_digest: Digest, folder: Path, repo
         )
     count = ByteCount(sum(file.size for file in files), report)
     for file in files:
-        _bring(origin, file, folder, count)
+        if not is_weights(file.path):
+            _bring(origin, file, folder, count)
+    check()
+    for file in files:
+        if is_weights(file.path):
+            _bring(origin, file, folder, count)
     # The library's own notes about the downloads are no part of the snapshot.
     shutil.rmtree(folder / ".cache", ignore_errors=True)
     stored = describe_files(folder, (file.path for file in files))
