@@ -86,6 +86,8 @@ class Reason(StrEnum):
     """The artifact that was compiled for this model is in the store."""
     ARTIFACT_REUSED = "ArtifactReused"
     """The store already held an artifact of the same inputs."""
+    SERVICE_ACCOUNT_MISSING = "ServiceAccountMissing"
+    """The platform makes the ServiceAccounts itself, and one is not there."""
     LOOKING_UP = "LookingUp"
     """The store is asked for the artifact."""
     JOB_PENDING = "JobPending"

@@ -94,6 +94,10 @@ class Children:
         if live is not None:
             self._check_ours(desired, live)
 
+    async def exists(self, desired: Manifest) -> bool:
+        """Whether an object of this name is there, whoever made it."""
+        return await self._find(desired) is not None
+
     async def create(self, desired: Manifest) -> Manifest:
         """Create a child that never changes, or return the one that is there. Raises Foreign."""
         try:

@@ -8,8 +8,10 @@ import pytest
 
 from neuron_operator.api.objects import JOB
 from neuron_operator.loop.controller import Done, Requeue
+from neuron_operator.settings import Identities
 from support.artifact_store import BUCKET, ArtifactStore
 from support.hub import Hub
+from support.models import SETTINGS
 from support.reconciling import World, condition
 
 if TYPE_CHECKING:
@@ -93,6 +95,22 @@ async def test_no_store_at_all(world: World, hub: Hub) -> None:
     world.kubectl("create", "-f", "-", document=manifest)
     await world.reconcile()
     assert condition(await world.status(), "Planned") == ("False", "MissingArtifactStore")
+
+
+async def test_an_account_that_the_platform_has_to_make(world: World, store: ArtifactStore) -> None:
+    world.restart(SETTINGS.model_copy(update={"identities": Identities(manage=False)}))
+    world.kubectl("create", "serviceaccount", "neuron-serving", "-n", world.namespace)
+    world.create_model()
+    assert await world.reconcile() == Requeue(30)
+    status = await world.status()
+    assert condition(status, "Compiled") == ("False", "ServiceAccountMissing")
+    command = f"kubectl create serviceaccount neuron-compile -n {world.namespace}"
+    assert command in status["waitingFor"]["message"]
+    assert "neuron-serving" not in status["waitingFor"]["message"]
+    world.kubectl(*command.split()[1:])
+    await world.reconcile()
+    assert condition(await world.status(), "Compiled") == ("False", "JobPending")
+    assert "apply ServiceAccount" not in world.writes
 
 
 async def test_a_bucket_that_does_not_exist(world: World, store: ArtifactStore, s3: S3Client) -> None:
