@@ -10,7 +10,7 @@ import pytest
 from support.operator import BUCKET, InstalledOperator
 from support.waiting import wait_for
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
 
 
 def test_one_manifest_becomes_a_served_answering_model_and_the_next_one_reuses_it(
@@ -67,7 +67,7 @@ def test_an_operator_that_is_killed_during_a_compile_goes_on_with_the_same_job(
 
     before = operator.process().pid
     operator.kill()
-    wait_for("a new operator", lambda: _other_process(operator, before), seconds=60)
+    wait_for("a new operator", lambda: _other_process(operator, before), seconds=180)
     operator.wait_until_ready(namespace, "llama")
 
     assert operator.writes(namespace)["create", "jobs"] == 1

@@ -27,6 +27,8 @@ from support.kubectl import Kubectl
 from support.waiting import wait_for
 
 BUCKET = "e2e-artifacts"
+# A cold compile on a machine that has other things to do.
+_WAIT = 600.0
 _USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{RELEASE}"
 
 
@@ -79,7 +81,7 @@ class InstalledOperator:
         return next((condition for condition in conditions if condition["type"] == kind), {})
 
     def wait_for_condition(
-        self, namespace: str, name: str, kind: str, is_met: Callable[[dict[str, Any]], bool], seconds: float = 240
+        self, namespace: str, name: str, kind: str, is_met: Callable[[dict[str, Any]], bool], seconds: float = _WAIT
     ) -> dict[str, Any]:
         """Wait until a condition is as wanted; fails with the whole status when it never is."""
 
@@ -92,7 +94,7 @@ class InstalledOperator:
 
         return wait_for(f"{name}: {kind}", look, seconds=seconds, describe=describe)
 
-    def wait_until_ready(self, namespace: str, name: str, seconds: float = 240) -> None:
+    def wait_until_ready(self, namespace: str, name: str, seconds: float = _WAIT) -> None:
         self.wait_for_condition(namespace, name, "Ready", lambda found: found["status"] == "True", seconds)
 
     def endpoint(self, namespace: str, name: str) -> str:
@@ -165,10 +167,10 @@ def installed_operator(cluster: Cluster, kubectl: Kubectl, folder: Path) -> Iter
     where = ("--namespace", OPERATOR_NAMESPACE)
     _helm(cluster, "install", RELEASE, str(CHART), *where, "--create-namespace", "--values", str(file))
     try:
-        kubectl("rollout", "status", f"deployment/{RELEASE}", *where, "--timeout=60s")
+        kubectl("rollout", "status", f"deployment/{RELEASE}", *where, "--timeout=170s")
         yield InstalledOperator(cluster, kubectl)
     finally:
-        kubectl.run("delete", "nm", "--all", "--all-namespaces", "--timeout=60s")
+        kubectl.run("delete", "nm", "--all", "--all-namespaces", "--timeout=170s")
         _helm(cluster, "uninstall", RELEASE, *where, "--wait")
 
 
@@ -179,6 +181,6 @@ def _helm(cluster: Cluster, *arguments: str) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=180,
     )
     assert result.returncode == 0, f"helm {' '.join(arguments)}: {result.stderr}"
