@@ -29,6 +29,9 @@ class _Compiled:
     progress: list[CompileProgress]
     session: GenerationSession
     reference: Any
+# Three graphs are compiled for all of them.
+pytestmark = pytest.mark.timeout(1200)
+
 
 
 @pytest.fixture(scope="module")
