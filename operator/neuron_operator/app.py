@@ -27,7 +27,7 @@ from neuron_operator.loop.queue import WorkQueue
 from neuron_operator.loop.snapshot import Snapshot
 from neuron_operator.model.reconcile import Reconciler
 from neuron_operator.model.relations import CHILD_SELECTOR, INDEXED_LABELS, WATCHED, affected_models
-from neuron_operator.probe import ProgressProbe
+from neuron_operator.probe import progress_probe
 from neuron_operator.settings import PlatformSettings
 from neuron_operator.telemetry import logging as log
 from neuron_operator.telemetry.health import Heartbeat, health_server
@@ -65,7 +65,7 @@ async def _operator(settings: PlatformSettings) -> AsyncIterator["_Operator"]:
             gateway=gateway,
             artifacts=artifacts,
             hub=HuggingFaceHub(session, settings.hugging_face.endpoint),
-            progress=ProgressProbe(session),
+            progress=await stack.enter_async_context(progress_probe()),
             events=EventRecorder(gateway, identity),
             settings=settings,
             clock=lambda: datetime.now(UTC),

@@ -13,10 +13,12 @@ import aiohttp
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neuron_operator.errors import OperatorError
+from neuron_operator.turns import NoTurn, Turns
 from neuron_runtime.contract.digests import Digest
 from neuron_runtime.contract.source import SourceFile, source_digest, taken_files
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
+_CALLS = 8
 # The listing of a repository with thousands of files stays below this; a hostile one must not fill our memory.
 _BODY_LIMIT = 8 * 1024 * 1024
 _LONGEST_PAUSE_SECONDS = 3600
@@ -95,12 +97,20 @@ class HuggingFaceHub:
     def __init__(self, session: aiohttp.ClientSession, endpoint: str) -> None:
         self._session = session
         self._endpoint = endpoint.rstrip("/")
+        self._turns = Turns(_CALLS)
 
     async def resolve(self, repo: str, revision: str) -> HubSource:
         """Resolve a revision to its commit.
 
         Raises SourceNotFound, SourceAccessDenied, SourceUnreadable or SourceUnreachable.
         """
+        try:
+            async with self._turns.take():
+                return await self._resolve(repo, revision)
+        except NoTurn as error:
+            raise SourceUnreachable(f"{self._endpoint} is slow to answer for other models") from error
+
+    async def _resolve(self, repo: str, revision: str) -> HubSource:
         what = f"{repo} at revision {revision}"
         path = f"/api/models/{quote(repo)}/revision/{quote(revision, safe='')}"
         try:

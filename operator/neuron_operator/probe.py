@@ -1,5 +1,8 @@
 """Asks a compile pod how far it is. No answer means unknown, never failure."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import aiohttp
 from pydantic import ValidationError
 
@@ -7,6 +10,13 @@ from neuron_runtime.contract.progress import PROGRESS_PORT, Progress
 
 _TIMEOUT = aiohttp.ClientTimeout(total=1)
 _BODY_LIMIT = 4096
+
+
+@asynccontextmanager
+async def progress_probe() -> AsyncIterator["ProgressProbe"]:
+    """A probe that asks pods directly: a proxy to the world outside does not know their addresses."""
+    async with aiohttp.ClientSession(trust_env=False) as session:
+        yield ProgressProbe(session)
 
 
 class ProgressProbe:

@@ -57,7 +57,6 @@ class Identities(_Settings):
 class PlatformSettings(_Settings):
     """All platform settings. Unknown names are an error, so that a typing mistake does not go unnoticed."""
 
-    cluster_name: str = ""
     artifact_sharing: ArtifactSharing = ArtifactSharing.NAMESPACE
     default_artifact_store: DefaultStore | None = None
     hugging_face: HuggingFaceSettings = HuggingFaceSettings()
@@ -65,7 +64,7 @@ class PlatformSettings(_Settings):
     identities: Identities = Identities()
     pod_environment: dict[str, str] = Field(default_factory=dict)
     """Environment of compile and serving pods: endpoints, proxies."""
-    workers: PositiveInt = 4
+    workers: PositiveInt = 32
     """Models that are reconciled at the same time."""
 
 

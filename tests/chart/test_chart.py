@@ -123,7 +123,7 @@ def test_the_settings_are_those_that_the_operator_reads(render: Render, tmp_path
     file.write_text(
         settings_text(
             render(
-                *("--set", "platform.clusterName=prod"),
+                *("--set", "platform.workers=3"),
                 *("--set", "platform.defaultArtifactStore.bucket=artifacts"),
                 *("--set", "platform.podEnvironment.HF_ENDPOINT=http://hub"),
                 *("--set", r"platform.identities.servingAnnotations.eks\.amazonaws\.com/role-arn=arn:x"),
@@ -131,7 +131,7 @@ def test_the_settings_are_those_that_the_operator_reads(render: Render, tmp_path
         )
     )
     settings = load(file)
-    assert settings.cluster_name == "prod"
+    assert settings.workers == 3
     assert settings.default_artifact_store is not None
     assert settings.default_artifact_store.bucket == "artifacts"
     assert settings.pod_environment == {"HF_ENDPOINT": "http://hub"}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
-import aiohttp
 import pytest
 from aiohttp import web
 
-from neuron_operator.probe import ProgressProbe
+from neuron_operator.probe import ProgressProbe, progress_probe
 from neuron_runtime.contract.progress import PROGRESS_PORT, Progress, Stage
 from support.addresses import own_address
 
@@ -16,9 +15,12 @@ PROGRESS = Progress(stage=Stage.FETCHING, done=5, total=10, eta_seconds=1.5, det
 
 
 @pytest.fixture
-async def probe() -> AsyncIterator[ProgressProbe]:
-    async with aiohttp.ClientSession() as session:
-        yield ProgressProbe(session)
+async def probe(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ProgressProbe]:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with progress_probe() as probe:
+        yield probe
 
 
 @pytest.fixture

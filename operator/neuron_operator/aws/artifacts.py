@@ -20,6 +20,7 @@ from botocore.exceptions import (
 from pydantic import ValidationError
 
 from neuron_operator.errors import OperatorError
+from neuron_operator.turns import NoTurn, Turns
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import Digest
 from neuron_runtime.contract.store import MANIFEST, StoreLocation
@@ -66,6 +67,7 @@ class S3Artifacts:
     """Artifacts in S3. Endpoint and credentials come from the environment, as boto3 takes them."""
 
     def __init__(self) -> None:
+        self._turns = Turns(_THREADS)
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="s3")
         # Sessions are not thread-safe, clients are: clients are made here, on the caller's thread.
         self._session = boto3.session.Session()
@@ -76,6 +78,13 @@ class S3Artifacts:
 
         Raises StoreAccessDenied, BucketNotFound, ManifestUnreadable or StoreUnreachable.
         """
+        try:
+            async with self._turns.take():
+                return await self._find(store, digest)
+        except NoTurn as error:
+            raise StoreUnreachable("S3 is slow to answer for other models") from error
+
+    async def _find(self, store: StoreLocation, digest: Digest) -> ArtifactManifest | None:
         client = self._client(store.region)
         loop = asyncio.get_running_loop()
 

@@ -14,7 +14,7 @@ from neuron_operator.aws.artifacts import S3Artifacts
 from neuron_operator.hub import HuggingFaceHub
 from neuron_operator.kube.access import cluster_access
 from neuron_operator.kube.gateway import Gateway
-from neuron_operator.probe import ProgressProbe
+from neuron_operator.probe import progress_probe
 from support.artifact_store import BUCKET, ArtifactStore
 from support.definition import definition_installed
 from support.hub import Hub, serving_hub
@@ -57,14 +57,14 @@ async def world(cluster: Cluster, ctl: Kubectl, namespace: str, hub: Hub, s3: S3
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KUBECONFIG", str(cluster.kubeconfig))
         access = cluster_access()
-    async with Gateway(access) as gateway, aiohttp.ClientSession() as session:
+    async with Gateway(access) as gateway, aiohttp.ClientSession() as session, progress_probe() as progress:
         yield World(
             namespace,
             kubectl=ctl,
             gateway=gateway,
             artifacts=artifacts,
             hub=HuggingFaceHub(session, hub.endpoint),
-            progress=ProgressProbe(session),
+            progress=progress,
             settings=SETTINGS,
         )
     artifacts.close()
