@@ -2,24 +2,45 @@
 
 from __future__ import annotations
 
+import ctypes
+import json
 import random
+import subprocess
+import sys
+import threading
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from neuron_localcluster.standins.tiny_llama import tiny_llama
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.contract.request import Shapes
+from neuron_runtime.engines.aot_inductor import Graph, Tensor
 from neuron_runtime.engines.base import CompileProgress, DecodeRow, GenerationSession, Logits, PrefillRow
 from neuron_runtime.engines.cpu import CPUEngine
+from neuron_runtime.engines.weight_file import map_float32
 from support.compiled_model import compile_model, cpu_request, greedy, reference_greedy, reference_model
 
+# Three graphs are compiled for all of them.
+pytestmark = pytest.mark.timeout(1200)
+
 _PREFILL = 16
-_SHAPES = Shapes(max_model_length=64, max_batch_size=4, context_lengths=(_PREFILL,), token_generation_batches=(1, 4))
+_SHAPES = Shapes(
+    max_model_length=64,
+    max_batch_size=4,
+    context_lengths=(_PREFILL,),
+    token_generation_batches=(4,),
+    token_generation_lengths=(32, 64),
+)
+_GRAPHS = ("prefill-16x64", "decode-4x32", "decode-4x64")
 
 
 @dataclass
@@ -29,9 +50,10 @@ class _Compiled:
     progress: list[CompileProgress]
     session: GenerationSession
     reference: Any
-# Three graphs are compiled for all of them.
-pytestmark = pytest.mark.timeout(1200)
 
+    @property
+    def artifact(self) -> Path:
+        return self.source.parent / "artifact"
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +135,7 @@ def test_rows_beyond_the_caches_are_refused(compiled: _Compiled, rows: list[Deco
 
 
 def test_prompts_beyond_the_graphs_are_refused(compiled: _Compiled) -> None:
-    with pytest.raises(ValueError, match="graphs take 1 to 16"):
+    with pytest.raises(ValueError, match="the graphs take 1 of 16"):
         compiled.session.prefill([PrefillRow(0, _prompt(_PREFILL + 1), 0)])
     with pytest.raises(ValueError, match="positions"):
         compiled.session.prefill([PrefillRow(0, _prompt(_PREFILL), 50)])
@@ -123,20 +145,144 @@ def test_progress_moves_steadily_to_its_end(compiled: _Compiled) -> None:
     done = [progress.done for progress in compiled.progress]
     assert done == sorted(done)
     assert len(set(done)) > 5
-    assert compiled.progress[0].detail == "prefill-16, decode-1"
+    assert compiled.progress[0].detail == ", ".join(_GRAPHS[:2])
     # How far the last report before the end is, and what it still expects, depends on what else the machine does.
     assert all(0 <= progress.done <= progress.total for progress in compiled.progress)
     assert all((progress.eta_seconds or 0) >= 0 for progress in compiled.progress)
-    assert set(compiled.manifest.timings) == {"prefill-16", "decode-1", "decode-4", "weights"}
+    assert set(compiled.manifest.timings) == {*_GRAPHS, "weights"}
 
 
-def test_graphs_share_the_weights(compiled: _Compiled) -> None:
-    """Each graph's package is smaller than the weights, which would be in it otherwise."""
-    artifact = compiled.source.parent / "artifact"
-    assert {file.name for file in artifact.iterdir()} == {
+def test_the_artifact_is_machine_code_and_weights(compiled: _Compiled) -> None:
+    assert {file.name for file in compiled.artifact.iterdir()} == {
         *(graph.path for graph in compiled.manifest.graphs),
         "weights.safetensors",
     }
+
+
+def _inputs(compiled: _Compiled) -> list[npt.NDArray[Any]]:
+    """For `prefill-16x64`: tokens, slots, positions, last, and caches that are not empty."""
+    generator = np.random.default_rng(1)
+    shape = compiled.session.capabilities.slots, _SHAPES.max_model_length + 1, 2, 16
+    caches = [generator.standard_normal(shape, np.float32) for _ in range(4)]
+    return [
+        np.array([_prompt(_PREFILL)]),
+        np.array([2]),
+        np.arange(10, 10 + _PREFILL)[np.newaxis],
+        np.array([_PREFILL - 2]),
+        *caches,
+    ]
+
+
+def test_the_c_interface_does_what_the_package_loader_does(compiled: _Compiled, tmp_path: Path) -> None:
+    """Everything that is assumed of torch's interface: names, arguments, who owns what, which constant is which."""
+    library = compiled.artifact / "prefill-16x64.so"
+    package = tmp_path / "graph.pt2"
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("graph/archive_format", "pt2")
+        archive.writestr("graph/data/aotinductor/model/graph.wrapper_metadata.json", '{"AOTI_DEVICE_KEY": "cpu"}')
+        archive.write(library, "graph/data/aotinductor/model/graph.wrapper.so")
+    weights = load_file(compiled.artifact / "weights.safetensors")
+    loader = torch._C._aoti.AOTIModelPackageLoader(str(package), "model", False, 1, -1)
+    loader.load_constants({name: weights[name] for name in loader.get_constant_fqns()}, False, True, True)
+    expected_inputs = [torch.from_numpy(array.copy()) for array in _inputs(compiled)]
+    (expected,) = loader.run(expected_inputs)
+
+    graph = Graph(library, {name: Tensor(tensor.numpy()) for name, tensor in weights.items()})
+    inputs = [Tensor(array) for array in _inputs(compiled)]
+    (logits,) = graph.run(inputs)
+
+    np.testing.assert_array_equal(logits, expected.numpy())
+    for tensor, changed, before in zip(inputs, expected_inputs, _inputs(compiled), strict=True):
+        np.testing.assert_array_equal(tensor.array, changed.numpy())
+        assert (tensor.array.ndim == 4) == (not np.array_equal(tensor.array, before))
+    kept = logits.copy()
+    graph.run(inputs)
+    del graph
+    np.testing.assert_array_equal(logits, kept)
+
+
+def test_weights_that_do_not_fit_are_refused(compiled: _Compiled) -> None:
+    library, weights = compiled.artifact / "decode-4x32.so", map_float32(compiled.artifact / "weights.safetensors")
+    tensors = {name: Tensor(array) for name, array in weights.items()}
+    with pytest.raises(RuntimeError, match="'norm' has 4 bytes"):
+        Graph(library, {**tensors, "norm": Tensor(np.zeros(1, np.float32))})
+    with pytest.raises(KeyError, match="norm"):
+        Graph(library, {name: tensor for name, tensor in tensors.items() if name != "norm"})
+    with pytest.raises(RuntimeError, match="takes 8 inputs, not 1"):
+        Graph(library, tensors).run([tensors["norm"]])
+    with pytest.raises(OSError, match=r"weights\.safetensors"):
+        Graph(compiled.artifact / "weights.safetensors", tensors)
+
+
+def test_other_threads_run_python_during_a_graph(compiled: _Compiled) -> None:
+    weights = map_float32(compiled.artifact / "weights.safetensors")
+    graph = Graph(compiled.artifact / "prefill-16x64.so", {name: Tensor(array) for name, array in weights.items()})
+    inputs = [Tensor(array) for array in _inputs(compiled)]
+    begun, ended = threading.Event(), threading.Event()
+
+    def run() -> None:
+        begun.set()
+        for _ in range(1000):
+            graph.run(inputs)
+        ended.set()
+
+    interval = sys.getswitchinterval()
+    engine = threading.Thread(target=run)
+    try:
+        # A thread that wants the GIL gets it when it is let go of, and not because it has waited for a while.
+        sys.setswitchinterval(600)
+        engine.start()
+        begun.wait()
+        assert not ended.is_set()
+    finally:
+        sys.setswitchinterval(interval)
+        engine.join()
+
+
+def test_the_number_of_threads_holds_on_whichever_thread_runs(compiled: _Compiled) -> None:
+    counted = list[int]()
+
+    def run() -> None:
+        compiled.session.prefill([PrefillRow(0, _prompt(_PREFILL), 0)])
+        counted.append(ctypes.CDLL("libgomp.so.1").omp_get_max_threads())
+
+    for _ in range(2):
+        thread = threading.Thread(target=run)
+        thread.start()
+        thread.join()
+    assert counted == [1, 1]
+
+
+_SERVER = """
+import json, sys
+from pathlib import Path
+import neuron_runtime.serve
+from neuron_runtime.contract.artifact import ArtifactManifest
+from neuron_runtime.engines import open_engine
+from neuron_runtime.engines.base import PrefillRow
+manifest = ArtifactManifest.model_validate_json(sys.argv[1])
+engine = open_engine(manifest.request.engine)
+engine.check(manifest)
+session = engine.load(manifest, Path(sys.argv[2]), Path(sys.argv[3]), threads=1)
+session.warm_up()
+tokens = session.prefill([PrefillRow(0, json.loads(sys.argv[4]), 0)]).tokens.tolist()
+maps = Path("/proc/self/maps").read_text()
+mapped = [name for name in ("libtorch_cpu", "libtorch_cuda", "libtorch_python") if name in maps]
+print(json.dumps([tokens, "torch" in sys.modules, mapped]))
+"""
+
+
+def test_a_serving_process_loads_neither_torch_nor_what_it_has_for_gpus(compiled: _Compiled) -> None:
+    """Whichever build of torch is installed."""
+    prompt = _prompt(5)
+    arguments = [compiled.manifest.to_json(), str(compiled.artifact), str(compiled.source), json.dumps(prompt)]
+    # Without the directory of a C++ compiler, and of anything else.
+    process = subprocess.run(
+        [sys.executable, "-c", _SERVER, *arguments], env={"PATH": "/nonexistent"}, capture_output=True, text=True
+    )
+    assert process.returncode == 0, process.stderr
+    expected = reference_greedy(compiled.reference, prompt, 1)
+    assert json.loads(process.stdout) == [expected, False, ["libtorch_cpu"]]
 
 
 def test_an_artifact_of_another_toolchain_is_not_loaded(compiled: _Compiled) -> None:
@@ -153,7 +299,7 @@ def test_an_artifact_of_another_toolchain_is_not_loaded(compiled: _Compiled) -> 
     ("does", "code", "named"),
     [
         ("echo the disk is full >&2; exit 1", FailureCode.COMPILER_FAILED, "the disk is full"),
-        ("kill -KILL $PPID", FailureCode.OUT_OF_MEMORY, r"(prefill-16|decode-1) was killed"),
+        ("kill -KILL $PPID", FailureCode.OUT_OF_MEMORY, f"({_GRAPHS[0]}|{_GRAPHS[1]}) was killed"),
     ],
 )
 def test_what_becomes_of_a_compiler_is_told(

@@ -1,7 +1,7 @@
 """The CPU engine: torch.export and AOTInductor ahead of time, machine code and shared weights when serving.
 
-Stands in for Neuron devices where there are none, with the same buckets, caches and artifacts. Imports no torch: the
-processes that compile do, and so does a session.
+Stands in for Neuron devices where there are none, with the same buckets, caches and artifacts. Imports no torch: only
+the processes that compile do.
 """
 
 import json
@@ -35,7 +35,7 @@ class CPUEngine:
         return {"torch": torch_version(), "cxx": compiler_version(), "graphs": GRAPHS}
 
     def describe(self, request: CompileRequest, config: Config) -> tuple[Graph, ...]:
-        """A prefill graph for each context length, a decode graph for each batch. Raises UNSUPPORTED_MODEL."""
+        """A graph for each length of a prefill step, and for each batch and context of decode."""
         model, shapes = parse_llama_config(config), request.shapes
         if request.tensor_parallel_size != 1:
             raise _unsupported(f"tensor_parallel_size {request.tensor_parallel_size}: a CPU is not split")
@@ -46,13 +46,16 @@ class CPUEngine:
                 f"max_model_length {shapes.max_model_length}: the model knows {model.max_positions} positions"
             )
         prefill = (_graph("prefill", 1, tokens, shapes.max_model_length) for tokens in shapes.context_lengths)
-        decode = (_graph("decode", batch, 1, shapes.max_model_length) for batch in shapes.token_generation_batches)
+        contexts = shapes.token_generation_lengths or (shapes.max_model_length,)
+        decode = (
+            _graph("decode", batch, 1, context) for batch in shapes.token_generation_batches for context in contexts
+        )
         return (*prefill, *decode)
 
     def compile(
         self, request: CompileRequest, source: Path, output: Path, *, threads: int, workers: int, report: Report
     ) -> Compiled:
-        """Write a package for each graph and one file of weights. What is thrown away lies beside `output`."""
+        """Write a library for each graph and one file of weights. What is thrown away lies beside `output`."""
         mismatches = compile_mismatches(request.toolchain)
         if mismatches:
             raise ContainerFailure(FailureCode.TOOLCHAIN_MISMATCH, f"this image has {'; '.join(mismatches)}")
@@ -97,14 +100,14 @@ class CPUEngine:
         config = parse_llama_config(read_config(source))
         try:
             return CPUSession(manifest, artifact, config, threads)
-        except (RuntimeError, OSError, KeyError) as error:
+        except (RuntimeError, OSError, KeyError, ValueError) as error:
             raise ContainerFailure(
                 FailureCode.ARTIFACT_INCOMPATIBLE, f"the artifact {manifest.digest} does not load: {error}"
             ) from error
 
 
 def _graph(kind: str, batch: int, tokens: int, context_length: int) -> Graph:
-    name = f"{kind}-{tokens if kind == 'prefill' else batch}"
+    name = f"{kind}-{tokens if kind == 'prefill' else batch}x{context_length}"
     return Graph.model_validate(
         {
             "name": name,
@@ -112,7 +115,7 @@ def _graph(kind: str, batch: int, tokens: int, context_length: int) -> Graph:
             "batchSize": batch,
             "tokens": tokens,
             "contextLength": context_length,
-            "path": f"{name}.pt2",
+            "path": f"{name}.so",
         }
     )
 

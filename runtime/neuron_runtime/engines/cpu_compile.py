@@ -6,6 +6,8 @@ kernel kills for its memory takes nothing else with it. A failure of ours is JSO
 
 import json
 import sys
+import tempfile
+import zipfile
 from pathlib import Path
 
 import torch
@@ -58,19 +60,34 @@ def _compile(config: LlamaConfig, job: CompileJob, graph: Graph) -> None:
         values,
     )
     with torch.no_grad():
-        program = torch.export.export(Llama(config, job.context_length).eval(), arguments, strict=False)
-    torch._inductor.aoti_compile_and_package(
-        program,
-        package_path=str(job.output),
-        inductor_configs={
-            # Every graph takes the same weights; in the library each would hold a copy.
-            "aot_inductor.package_constants_in_so": False,
-            "cpp.dynamic_threads": True,
-            "cpp.march": job.march,
-            "cpp.threads": _ASSUMED_THREADS,
-            "cpp.simdlen": VECTOR_BITS[job.march],
-        },
-    )
+        model = Llama(config, job.context_length, graph.context_length).eval()
+        program = torch.export.export(model, arguments, strict=False)
+    with tempfile.TemporaryDirectory() as folder:
+        package = torch._inductor.aoti_compile_and_package(
+            program, package_path=f"{folder}/graph.pt2", inductor_configs=_configuration(job.march)
+        )
+        _take_library(Path(package), job.output)
+
+
+def _configuration(march: str) -> dict[str, object]:
+    return {
+        # Every graph takes the same weights; in the library each would hold a copy.
+        "aot_inductor.package_constants_in_so": False,
+        # Whoever loads a graph has loaded libtorch_cpu. Linked, a graph would bring libtorch, and with that what torch
+        # was built with for a GPU.
+        "aot_inductor.link_libtorch": False,
+        "cpp.dynamic_threads": True,
+        "cpp.march": march,
+        "cpp.threads": _ASSUMED_THREADS,
+        "cpp.simdlen": VECTOR_BITS[march],
+    }
+
+
+def _take_library(package: Path, output: Path) -> None:
+    """The machine code alone: a package holds its C++ as well."""
+    with zipfile.ZipFile(package) as archive:
+        (library,) = (name for name in archive.namelist() if name.endswith(".so"))
+        output.write_bytes(archive.read(library))
 
 
 def main() -> int:

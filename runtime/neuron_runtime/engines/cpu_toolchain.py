@@ -20,7 +20,7 @@ _FLAGS = {
 ABSENT = "none"
 """The version of what is not installed."""
 
-GRAPHS = "1"
+GRAPHS = "2"
 """Version of what graphs and their caller agree on: arguments, layout of caches and weights, packaging, how loops are
 split over threads. It rises with each change of these, so that artifacts of before keep digests of their own."""
 

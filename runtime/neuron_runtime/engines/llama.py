@@ -14,7 +14,8 @@ from .llama_config import LlamaConfig
 class Llama(nn.Module):
     """The model with weights of undefined content: stored [inputs, outputs] each, as the products take them.
 
-    Caches have one position more than the context: what pads write goes there, and nothing that counts reads it.
+    Caches have one position more than the context: what pads write goes there, and nothing that counts reads it. A
+    graph attends to the first `attended` positions of the caches; without, to the whole context.
     """
 
     cosine: Tensor
@@ -23,9 +24,10 @@ class Llama(nn.Module):
     norm: Tensor
     sine: Tensor
 
-    def __init__(self, config: LlamaConfig, context_length: int) -> None:
+    def __init__(self, config: LlamaConfig, context_length: int, attended: int | None = None) -> None:
         super().__init__()
         self.config = config
+        self.attended = attended or context_length
         positions = context_length + 1
         _register(self, "embedding", config.vocabulary, config.hidden_size)
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
@@ -53,16 +55,16 @@ class Llama(nn.Module):
         batch = tokens.shape[0]
         x = functional.embedding(tokens, self.embedding)
         cosine, sine = self.cosine[positions].unsqueeze(2), self.sine[positions].unsqueeze(2)
-        mask = self._mask(positions, keys[0].shape[1])
+        mask = self._mask(positions)
         for layer, cached_keys, cached_values in zip(self.layers, keys, values, strict=True):
             x = layer(x, (cosine, sine), slots, positions, mask, cached_keys, cached_values)
         x = x[torch.arange(batch), last]
         x = _rms_norm(x, self.norm, self.config.norm_epsilon)
         return x @ (self.embedding.t() if self.config.tied_embeddings else self.head)
 
-    def _mask(self, positions: Tensor, length: int) -> Tensor:
-        """What is added to attention scores: float32[batch, 1, group * tokens, length]."""
-        batch, count = positions.shape
+    def _mask(self, positions: Tensor) -> Tensor:
+        """What is added to attention scores: float32[batch, 1, group * tokens, attended]."""
+        (batch, count), length = positions.shape, self.attended
         seen = torch.arange(length) <= positions.unsqueeze(-1)
         mask = torch.where(seen, 0.0, float("-inf"))
         group = self.config.group
@@ -124,14 +126,15 @@ class _Layer(nn.Module):
         values.index_put_((rows, positions), value)
         # Query heads that share keys become rows of one product: expanding the keys would copy the whole cache.
         query = _rotate(query, rotation).view(batch, count, shared, group, size).permute(0, 2, 3, 1, 4)
-        attended = functional.scaled_dot_product_attention(
+        attended = mask.shape[-1]
+        result = functional.scaled_dot_product_attention(
             query.reshape(batch, shared, group * count, size),
-            keys.index_select(0, slots).transpose(1, 2),
-            values.index_select(0, slots).transpose(1, 2),
+            keys[:, :attended].index_select(0, slots).transpose(1, 2),
+            values[:, :attended].index_select(0, slots).transpose(1, 2),
             attn_mask=mask,
         )
-        attended = attended.reshape(batch, shared, group, count, size).permute(0, 3, 1, 2, 4)
-        return attended.reshape(batch, count, config.heads * size)
+        result = result.reshape(batch, shared, group, count, size).permute(0, 3, 1, 2, 4)
+        return result.reshape(batch, count, config.heads * size)
 
 
 def rotation_tables(config: LlamaConfig, context_length: int) -> tuple[Tensor, Tensor]:

@@ -78,4 +78,11 @@ def test_the_digest_of_a_request_is_what_it_always_was() -> None:
     assert CompileRequest.model_validate_json(request.to_json()).digest == request.digest
     wider = CompileRequest.model_validate({**_REQUEST, "shapes": {**_SHAPES, "tokenGenerationBatches": [1, 4]}})
     assert wider.digest != request.digest
-    assert Shapes.model_validate(_SHAPES) == request.shapes
+    buckets = CompileRequest.model_validate({**_REQUEST, "shapes": {**_SHAPES, "tokenGenerationLengths": [128, 512]}})
+    assert buckets.digest != request.digest
+
+
+@pytest.mark.parametrize("lengths", [[], [128], [512, 128], [128, 128, 512], [512, 1024], [0, 512]])
+def test_contexts_of_decode_rise_up_to_the_whole(lengths: list[int]) -> None:
+    with pytest.raises(ValidationError):
+        Shapes.model_validate({**_SHAPES, "tokenGenerationLengths": lengths})

@@ -50,12 +50,23 @@ def _request(**changes: Any) -> CompileRequest:
 def test_each_bucket_is_a_graph() -> None:
     graphs = open_engine(Engine.CPU).describe(_request(), _CONFIG)
     assert [(graph.name, graph.batch_size, graph.tokens, graph.context_length) for graph in graphs] == [
-        ("prefill-32", 1, 32, 128),
-        ("prefill-64", 1, 64, 128),
-        ("decode-1", 1, 1, 128),
-        ("decode-2", 2, 1, 128),
+        ("prefill-32x128", 1, 32, 128),
+        ("prefill-64x128", 1, 64, 128),
+        ("decode-1x128", 1, 1, 128),
+        ("decode-2x128", 2, 1, 128),
     ]
     assert len({graph.path for graph in graphs}) == 4
+
+
+def test_each_context_has_a_decode_graph_of_each_batch() -> None:
+    shapes = _request().shapes.model_copy(update={"token_generation_lengths": (64, 128)})
+    graphs = open_engine(Engine.CPU).describe(_request(shapes=shapes), _CONFIG)
+    assert [(graph.name, graph.context_length) for graph in graphs if graph.kind == "decode"] == [
+        ("decode-1x64", 64),
+        ("decode-1x128", 128),
+        ("decode-2x64", 64),
+        ("decode-2x128", 128),
+    ]
 
 
 @pytest.mark.parametrize(
