@@ -90,7 +90,7 @@ def plan(facts: ModelFacts, wishes: Wishes) -> Plan:
         max_model_length=length,
         max_batch_size=wishes.max_batch_size,
         context_lengths=(min(_PREFILL_TOKENS, length),),
-        token_generation_batches=(1,),
+        token_generation_batches=_decode_batches(wishes.max_batch_size),
     )
     return Plan(
         engine=Engine.CPU,
@@ -102,6 +102,13 @@ def plan(facts: ModelFacts, wishes: Wishes) -> Plan:
         compile_workers=_COMPILE_WORKERS,
         explanation=_explain(facts, wishes, memory, length),
     )
+
+
+def _decode_batches(slots: int) -> tuple[int, ...]:
+    """1, 4, 16 and so on, and all slots: few sequences must not pay for many, and each more graph is compiled for a
+    minute."""
+    powers = (4**exponent for exponent in range(slots.bit_length()))
+    return (*(batch for batch in powers if batch < slots), slots)
 
 
 def _explain(facts: ModelFacts, wishes: Wishes, memory: Memory, length: int) -> str:

@@ -51,13 +51,22 @@ def test_the_plan_of_smollm2() -> None:
     assert (found.engine, found.target, found.dtype) == (Engine.CPU, Target.CPU, DType.FLOAT32)
     assert found.shapes.max_model_length == 512
     assert found.shapes.context_lengths == (64,)
-    assert found.shapes.token_generation_batches == (1,)
+    assert found.shapes.token_generation_batches == (1, 4)
+    assert found.shapes.token_generation_lengths is None
     assert found.memory.weights == 4 * 134_515_008
     # Keys and values, layers, sequences, tokens, heads, head size, bytes.
     assert found.memory.kv_cache == 2 * 30 * 4 * 512 * 3 * 64 * 4
     assert found.memory.total == found.memory.weights + found.memory.kv_cache + found.memory.workspace
     assert found.compile_memory > 2 * found.memory.weights
     assert "135M parameters" in found.explanation
+
+
+@pytest.mark.parametrize(
+    ("slots", "batches"),
+    [(1, (1,)), (2, (1, 2)), (4, (1, 4)), (5, (1, 4, 5)), (8, (1, 4, 8)), (16, (1, 4, 16)), (256, (1, 4, 16, 64, 256))],
+)
+def test_few_sequences_have_graphs_of_their_own_and_all_slots_have_one(slots: int, batches: tuple[int, ...]) -> None:
+    assert planned(slots=slots).shapes.token_generation_batches == batches
 
 
 def test_a_short_model_is_planned_at_its_own_length() -> None:
@@ -140,6 +149,8 @@ def test_a_plan_is_whole(facts: ModelFacts, length: int | None, slots: int) -> N
     found = plan(facts, Wishes(length, slots, DType.FLOAT32))
     assert found.shapes.max_model_length == (length or min(512, facts.max_position))
     assert max(found.shapes.context_lengths) <= found.shapes.max_model_length
+    assert found.shapes.token_generation_batches == tuple(sorted({1, slots, *found.shapes.token_generation_batches}))
+    assert max(found.shapes.token_generation_batches) == slots
     assert found.memory.total < 2**63
     assert len(found.explanation) <= 1024
     assert plan(facts, Wishes(length, slots, DType.FLOAT32)) == found
