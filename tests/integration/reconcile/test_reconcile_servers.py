@@ -127,4 +127,5 @@ async def test_a_server_that_cannot_be_scheduled_says_what_it_waits_for(world: W
     status = await world.settle()
     assert condition(status, "Ready") == ("False", "Unschedulable")
     assert status["waitingFor"]["reason"] == "Unschedulable"
+    assert "serving.resources" in status["waitingFor"]["message"]
     assert condition(status, "Reconciling") == ("True", "Unschedulable")

@@ -113,8 +113,9 @@ def _starting(scope: Scope, deployment: Manifest) -> Step:
         # look_up_artifact has followed the report up, and found it: the next start of the container will, too.
         return Wait(trouble.reason, f"{as_cause(trouble.message)}. It is there now, and the container is started again")
     if not trouble.needs_help:
-        waiting = WaitingFor(reason=trouble.reason.value, message=as_cause(trouble.message))
-        return Wait(trouble.reason, as_cause(trouble.message), waiting_for=waiting)
+        message = f"{as_cause(trouble.message)}. {trouble.remedy}"
+        waiting = WaitingFor(reason=trouble.reason.value, message=message)
+        return Wait(trouble.reason, message, waiting_for=waiting)
     condition = ConditionType.COMPILED if trouble.reason in _ARTIFACT_REASONS else None
     return Fail(trouble.reason, trouble.message, _remedy(scope, trouble), condition=condition)
 
