@@ -10,7 +10,6 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +31,7 @@ from neuron_runtime.store import describe_files, open_store
 from support.addresses import free_port
 from support.object_store import CREDENTIALS, object_store
 from support.scripted_engine import END, write_snapshot
+from support.waiting import wait_for
 
 _TESTS = Path(__file__).parents[1]
 _START = """
@@ -41,7 +41,7 @@ from support.scripted_engine import ScriptedEngine
 main(ScriptedEngine, port=int(sys.argv[1]))
 """
 _SOURCE = digest_of("source")
-_WAIT = 30.0
+_WAIT = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -57,16 +57,19 @@ class _Container:
     message_path: Path
 
     def wait_until_ready(self) -> None:
-        deadline = time.monotonic() + _WAIT
-        while time.monotonic() < deadline:
+        said = "nothing"
+
+        def look() -> bool | None:
+            nonlocal said
             assert self.process.poll() is None, self.process.communicate()
             try:
-                if httpx.get(f"{self.url}/readyz").status_code == 200:
-                    return
-            except httpx.ConnectError:
-                pass
-            time.sleep(0.05)
-        raise AssertionError(httpx.get(f"{self.url}/readyz").text)
+                answer = httpx.get(f"{self.url}/readyz", timeout=_WAIT)
+            except httpx.TransportError:
+                return None
+            said = answer.text
+            return answer.status_code == 200 or None
+
+        wait_for("ready", look, seconds=_WAIT, describe=lambda: said)
 
     def end(self) -> tuple[int, TerminationMessage | None]:
         code = self.process.wait(_WAIT)
@@ -160,7 +163,7 @@ def test_serves_until_it_is_told_to_end(platform: _Platform) -> None:
         answer = client.chat.completions.create(model="tiny", messages=[{"role": "user", "content": "hi"}])
         assert answer.choices[0].message.content == "It works."
         assert client.models.retrieve("tiny").created == 1767323045
-        metrics = httpx.get(f"{container.url}/metrics").text
+        metrics = httpx.get(f"{container.url}/metrics", timeout=_WAIT).text
         for phase in ("Fetching", "Loading", "WarmingUp"):
             assert f'neuron_serving_load_phase_seconds{{phase="{phase}"}}' in metrics
         container.process.send_signal(signal.SIGTERM)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,19 @@ def _fetch(
     assert finished.returncode == 0, finished.stderr
     answer: dict[str, Any] = json.loads(finished.stdout)
     return answer | {"log": finished.stderr}
+
+
+@contextmanager
+def _serving(server: HTTPServer) -> Iterator[str]:
+    """Answer until the context ends, also when it fails: a server that goes on would keep the whole run from ending."""
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_the_snapshot_arrives_and_is_described(hub: str, repository: Repository, tmp_path: Path) -> None:
@@ -172,10 +186,8 @@ def test_refusals(tmp_path: Path, status: int, reason: str, code: FailureCode) -
         def log_message(self, *_arguments: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Refusing) as server:
-        threading.Thread(target=server.serve_forever).start()
-        answer = _fetch(f"http://127.0.0.1:{server.server_port}", "a/b", 40 * "0", _NO_DIGEST, tmp_path / "source")
-        server.shutdown()
+    with _serving(HTTPServer(("127.0.0.1", 0), Refusing)) as endpoint:
+        answer = _fetch(endpoint, "a/b", 40 * "0", _NO_DIGEST, tmp_path / "source")
     assert answer["code"] == code.value
 
 
@@ -225,11 +237,8 @@ def test_signed_addresses_are_not_told(tmp_path: Path, breaks_off: bool) -> None
         def log_message(self, *_arguments: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("", 0), Delivering) as server:
-        threading.Thread(target=server.serve_forever).start()
-        digest = source_digest([file])
-        answer = _fetch(f"http://127.0.0.1:{server.server_port}", "a/b", 40 * "0", digest, tmp_path / "source")
-        server.shutdown()
+    with _serving(ThreadingHTTPServer(("", 0), Delivering)) as endpoint:
+        answer = _fetch(endpoint, "a/b", 40 * "0", source_digest([file]), tmp_path / "source")
     assert answer["code"] == FailureCode.SOURCE_UNREACHABLE.value
     assert "/delivery" in answer["message"] + answer["log"]
     assert secret not in answer["message"] + answer["log"]

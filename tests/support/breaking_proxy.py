@@ -33,21 +33,21 @@ class BreakingProxy:
                 client, _ = self._server.accept()
             except OSError:
                 return
-            thread = threading.Thread(target=self._connect, args=(client,))
+            thread = threading.Thread(target=self._connect, args=(client,), daemon=True)
             self._connections.append(thread)
             thread.start()
 
     def close(self) -> None:
-        """Stop accepting; the connections must have been ended by their clients."""
+        """Stop accepting, and wait for the connections that their clients have ended."""
         self._closed.set()
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
         for thread in self._connections:
-            thread.join()
+            thread.join(5)
 
     def _connect(self, client: socket.socket) -> None:
         with client, socket.create_connection(("127.0.0.1", self._upstream)) as upstream:
-            requests = threading.Thread(target=self._forward, args=(client, upstream, False))
+            requests = threading.Thread(target=self._forward, args=(client, upstream, False), daemon=True)
             requests.start()
             self._forward(upstream, client, True)
             requests.join()

@@ -12,7 +12,7 @@ from neuron_localcluster.standins.repository import Repository
 from neuron_runtime.contract.digests import Digest
 from neuron_runtime.contract.source import SourceFile, source_digest
 from support.addresses import free_port
-from support.object_store import wait_for_port
+from support.object_store import end, wait_for_port
 
 
 @contextmanager
@@ -25,8 +25,7 @@ def hub_process(root: Path) -> Iterator[str]:
         wait_for_port(port, process)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
-        process.wait(10)
+        end(process)
 
 
 def digest_of_repository(repository: Repository) -> Digest:

@@ -16,7 +16,7 @@ from support.addresses import free_port
 CREDENTIALS = {**aws.CREDENTIALS, "AWS_REGION": aws.REGION}
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 30) -> None:
+def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 120) -> None:
     """Wait until a process listens."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -27,6 +27,16 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes], seconds: float = 
                 return
         time.sleep(0.05)
     raise AssertionError(f"{process.args!r} does not listen on {port} after {seconds} s")
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, one way or the other."""
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextmanager
@@ -42,5 +52,4 @@ def object_store(folder: Path, bucket: str) -> Iterator[str]:
             aws.ensure_bucket(endpoint, bucket)
             yield endpoint
         finally:
-            process.terminate()
-            process.wait(10)
+            end(process)

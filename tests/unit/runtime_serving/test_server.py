@@ -25,7 +25,7 @@ from neuron_runtime.serving.tokenization import load_tokenizer
 from support.scripted_engine import END, MAX_MODEL_LENGTH, ScriptedSession, write_snapshot
 
 _ANSWER = "Grüße, 世界! 👋"
-_WAIT = 10.0
+_WAIT = 60.0
 
 
 @dataclass
@@ -232,12 +232,10 @@ def test_a_client_that_goes_away_frees_the_engine(server: _Running, stream: bool
     body = {"model": "tiny/chat", "messages": _ask("hi"), "stream": stream}
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=0.5)
-    steps = 0
-    while not server.model.scheduler.wait_until_idle(0.05):
-        server.session.steps.release(1)
-        steps += 1
-        assert steps < 30, "the request still runs"
-    assert server.session.decodes < 40
+    _until(lambda: 'route="/v1/chat/completions"} 1.0' in httpx.get(f"{server.url}/metrics").text)
+    # The answer would go on for many more steps than the one that the engine is at, and one that it may have begun.
+    server.session.steps.release(2)
+    assert server.model.scheduler.wait_until_idle(_WAIT)
 
 
 def test_a_full_queue_is_a_429_and_a_client_that_leaves_the_queue_makes_room(server: _Running) -> None:
