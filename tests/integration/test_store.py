@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +23,7 @@ from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shape
 from neuron_runtime.contract.source import SourceManifest
 from neuron_runtime.contract.store import MANIFEST, StoreLocation
 from neuron_runtime.store import Store, describe_files, open_store
+from neuron_runtime.store.body import AnswerBody
 from support.addresses import free_port
 from support.breaking_proxy import breaking_proxy
 from support.object_store import CREDENTIALS, object_store
@@ -334,3 +338,84 @@ def test_answers_that_break_off_are_fetched_again(
         assert proxy.broken == 3
     assert describe_files(tmp_path / "got") == manifest.files
     assert reports[-1] == manifest.size_bytes
+
+
+_FETCH = """
+import sys
+from pathlib import Path
+from neuron_runtime.contract.store import StoreLocation
+from neuron_runtime.store import open_store
+location, digest, folder = sys.argv[1:]
+store = open_store(StoreLocation.model_validate_json(location))
+store.fetch_artifact(digest, Path(folder), lambda done, total: print(done, flush=True))
+"""
+
+
+def test_what_a_killed_process_had_fetched_is_not_fetched_again(
+    endpoint: str, store: Store, location: StoreLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = _artifact(tmp_path / "made")
+    store.put_artifact(manifest, tmp_path / "made", _quiet)
+    with breaking_proxy(int(endpoint.rsplit(":", 1)[1])) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.port}")
+        proxy.hold_answers_after = 7_000_000
+        command = [sys.executable, "-c", _FETCH, location.to_json(), manifest.digest, str(tmp_path / "got")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            fetched = next(done for line in process.stdout if (done := int(line)) > 8_000_000)
+            process.kill()
+        assert not (tmp_path / "got" / "weights.safetensors").exists()
+    with breaking_proxy(int(endpoint.rsplit(":", 1)[1])) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.port}")
+        behind = open_store(location)
+        reports: list[int] = []
+        behind.fetch_artifact(manifest.digest, tmp_path / "got", lambda done, _total: reports.append(done))
+        behind.close()
+        assert proxy.answered < manifest.size_bytes - fetched + 100_000
+    assert describe_files(tmp_path / "got") == manifest.files
+    assert reports[-1] == manifest.size_bytes
+
+
+def test_what_was_lost_of_a_file_that_is_resumed_is_fetched_after_all(store: Store, tmp_path: Path) -> None:
+    manifest = _artifact(tmp_path / "made")
+    store.put_artifact(manifest, tmp_path / "made", _quiet)
+    weights = next(file for file in manifest.files if file.path == "weights.safetensors")
+    (tmp_path / "got").mkdir()
+    # As a node leaves it that lost its power: the file's end, which says that all is there, but not its content.
+    left = tmp_path / "got" / f".weights.safetensors.{weights.sha256[:16]}.partial"
+    left.write_bytes(bytes(weights.size) + struct.pack("<2Q", 32 * 1024 * 1024, 8 * 1024 * 1024))
+    reports: list[int] = []
+    store.fetch_artifact(manifest.digest, tmp_path / "got", lambda done, _total: reports.append(done))
+    assert describe_files(tmp_path / "got") == manifest.files
+    assert reports[-1] == manifest.size_bytes
+
+
+def test_connections_are_used_again(
+    endpoint: str, location: StoreLocation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made").mkdir()
+    for number in range(30):
+        (tmp_path / "made" / f"{number}.json").write_text(f"{{{number}}}")
+    files = describe_files(tmp_path / "made")
+    manifest = SourceManifest(digest=digest_of("source"), repo="a/b", commit="c", files=files)
+    with breaking_proxy(int(endpoint.rsplit(":", 1)[1])) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{proxy.port}")
+        for name, value in CREDENTIALS.items():
+            monkeypatch.setenv(name, value)
+        behind = open_store(location)
+        behind.put_source(manifest, tmp_path / "made", _quiet)
+        before = len(proxy.connections)
+        behind.fetch_source(manifest.digest, tmp_path / "got", _quiet)
+        behind.close()
+        assert len(proxy.connections) - before <= 8
+    assert describe_files(tmp_path / "got") == files
+
+
+def test_bodies_are_read_without_reaching_below_urllib3_where_it_has_changed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = _artifact(tmp_path / "made")
+    store.put_artifact(manifest, tmp_path / "made", _quiet)
+    monkeypatch.setattr(AnswerBody, "_plain", property(lambda self: None, lambda self, found: None), raising=False)
+    store.fetch_artifact(manifest.digest, tmp_path / "got", _quiet)
+    assert describe_files(tmp_path / "got") == manifest.files

@@ -11,18 +11,21 @@ from contextlib import contextmanager, suppress
 class BreakingProxy:
     """Forwards connections to an upstream; each of the next `breaks` answers longer than `after` bytes is cut there.
 
-    With `hold_after`, a connection on which more bytes are sent than that gets no further, and `holding` is set.
+    With `hold_after`, a connection on which more bytes are sent than that gets no further, and `holding` is set; with
+    `hold_answers_after`, one on which more are answered.
     """
 
     def __init__(self, upstream: int) -> None:
         self._upstream = upstream
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
-        self._connections: list[threading.Thread] = []
+        self.connections: list[threading.Thread] = []
         self.breaks = 0
         self.after = 0
         self.broken = 0
         self.hold_after: int | None = None
+        self.hold_answers_after: int | None = None
+        self.answered = 0
         self.holding = threading.Event()
         self._closed = threading.Event()
 
@@ -34,7 +37,7 @@ class BreakingProxy:
             except OSError:
                 return
             thread = threading.Thread(target=self._connect, args=(client,), daemon=True)
-            self._connections.append(thread)
+            self.connections.append(thread)
             thread.start()
 
     def close(self) -> None:
@@ -42,7 +45,7 @@ class BreakingProxy:
         self._closed.set()
         self._server.shutdown(socket.SHUT_RDWR)
         self._server.close()
-        for thread in self._connections:
+        for thread in self.connections:
             thread.join(5)
 
     def _connect(self, client: socket.socket) -> None:
@@ -61,11 +64,13 @@ class BreakingProxy:
                     self.breaks -= 1
                     self.broken += 1
                     break
-                if not answers and self.hold_after is not None and passed > self.hold_after:
+                hold_after = self.hold_answers_after if answers else self.hold_after
+                if hold_after is not None and passed > hold_after:
                     self.holding.set()
                     self._closed.wait()
                     break
                 target.sendall(data)
+                self.answered += len(data) if answers else 0
         for end in (source, target):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
