@@ -1,6 +1,5 @@
 """The cluster's life: what stays over `down` and `up`, what the audit log holds, and that nothing is left over."""
 
-import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,9 @@ from neuron_localcluster.cluster import Cluster
 from neuron_localcluster.errors import StageFailed
 from neuron_localcluster.nodes import CPU_NODE
 from neuron_localcluster.processes import OWNER_VARIABLE
+from support.audit import audit_events
 from support.kubectl import Kubectl
+from support.waiting import wait_for
 
 pytestmark = pytest.mark.cluster
 
@@ -74,14 +75,15 @@ def test_every_write_is_in_the_audit_log_and_the_reads_of_the_control_plane_are_
     kubectl("get", "configmap", "audited", f"--namespace={namespace}")
     kubectl("delete", "configmap", "audited", f"--namespace={namespace}")
 
-    events = [json.loads(line) for line in cluster.audit_log.read_text().splitlines()]
-    ours = [
-        event["verb"]
-        for event in events
-        if event.get("objectRef", {}).get("namespace") == namespace and event["objectRef"].get("name") == "audited"
-    ]
-    assert [verb for verb in ours if verb in ("create", "delete")] == ["create", "delete"]
-    assert "get" in ours
+    def verbs() -> list[str]:
+        found = ((event["verb"], event.get("objectRef", {})) for event in audit_events(cluster.audit_log))
+        return [verb for verb, of in found if (of.get("namespace"), of.get("name")) == (namespace, "audited")]
+
+    # The log may lag a little behind the answer.
+    wait_for("the deletion", lambda: "delete" in verbs() or None, seconds=60)
+    assert [verb for verb in verbs() if verb in ("create", "delete")] == ["create", "delete"]
+    assert "get" in verbs()
+    events = list(audit_events(cluster.audit_log))
     reads = {event["user"]["username"] for event in events if event["verb"] in ("get", "list", "watch")}
     assert reads.isdisjoint({"system:kube-scheduler", "system:kube-controller-manager", "system:apiserver"})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -21,6 +20,7 @@ from neuron_operator.loop import triggers
 from neuron_operator.loop.snapshot import Snapshot
 from neuron_operator.loop.triggers import Watches, WatchesEnded
 from support.api_server import access_by, limited_kubeconfig
+from support.audit import audit_events
 from support.kubectl import Kubectl
 from support.recording import eventually
 
@@ -156,7 +156,7 @@ async def test_list_and_watch_are_all_the_rights_it_needs_and_all_it_does(
         await doorbell.woken(Key(namespace, "new"))
 
     await doorbell.during(test)
-    events = [json.loads(line) for line in cluster.audit_log.read_text().splitlines() if user in line]
+    events = [event for event in audit_events(cluster.audit_log) if event["user"]["username"] == user]
     asked = {(event["verb"], event.get("objectRef", {}).get("resource", "")) for event in events}
     assert {(verb, resource) for verb, resource in asked if resource} == {
         (verb, kind.plural) for verb in ("list", "watch") for kind in _KINDS

@@ -22,6 +22,7 @@ from neuron_localcluster.standins import aws
 from neuron_localcluster.standins.tiny_llama import tiny_llama
 from neuron_runtime.contract.request import Engine
 from neuron_runtime.engines import open_engine
+from support.audit import audit_events
 from support.definition import remove_definition
 from support.kubectl import Kubectl
 from support.waiting import wait_for
@@ -134,14 +135,12 @@ class InstalledOperator:
         ]
 
     def _audit(self, *, writes_only: bool = True) -> Iterator[dict[str, Any]]:
-        with self.cluster.audit_log.open(encoding="utf-8") as log:
-            for line in log:
-                event = json.loads(line)
-                if event["user"]["username"] != _USER or event["stage"] != "ResponseComplete":
-                    continue
-                if writes_only and event["verb"] in ("get", "list", "watch"):
-                    continue
-                yield event
+        for event in audit_events(self.cluster.audit_log):
+            if event["user"]["username"] != _USER or event["stage"] != "ResponseComplete":
+                continue
+            if writes_only and event["verb"] in ("get", "list", "watch"):
+                continue
+            yield event
 
     def _is_ours(self, environment: dict[str, str]) -> bool:
         return environment.get("NEURON_LOCALCLUSTER_STATE") == str(self.cluster.state_dir)
