@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +64,12 @@ def settings_text(manifests: list[Manifest]) -> str:
 
 
 def verbs(manifests: list[Manifest]) -> dict[tuple[str, str], set[str]]:
-    roles = [manifest for manifest in manifests if manifest["kind"] in {"Role", "ClusterRole"}]
-    return {
-        (group, resource): set(rule["verbs"])
-        for role in roles
-        for rule in role["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-    }
+    found: dict[tuple[str, str], set[str]] = {}
+    for role in (manifest for manifest in manifests if manifest["kind"] in {"Role", "ClusterRole"}):
+        for rule in role["rules"]:
+            for group, resource in product(rule["apiGroups"], rule["resources"]):
+                found.setdefault((group, resource), set()).update(rule["verbs"])
+    return found
 
 
 def test_helm_finds_nothing_to_object_to(helm: Helm) -> None:
@@ -204,6 +203,9 @@ def test_rights_are_for_kinds_that_the_operator_knows(render: Render) -> None:
 def test_leases_are_reachable_in_the_own_namespace_only(render: Render) -> None:
     manifests = render()
     assert one(manifests, "Role")["metadata"]["namespace"] == NAMESPACE
+    named = {verb for rule in one(manifests, "Role")["rules"] if "resourceNames" in rule for verb in rule["verbs"]}
+    # A create names no object that a rule could know.
+    assert named == {"get", "update"}
     cluster_wide = [rule for rule in one(manifests, "ClusterRole")["rules"] if "leases" in rule["resources"]]
     assert not cluster_wide
 

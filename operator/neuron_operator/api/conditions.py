@@ -38,8 +38,6 @@ class Reason(StrEnum):
     """The source is being looked up."""
     PLANNING = "Planning"
     """The plan waits for the source."""
-    COMPILING = "Compiling"
-    """A compile Job works towards the artifact."""
     WAITING_FOR_SHARED_COMPILE = "WaitingForSharedCompile"
     """Another model's compile Job makes the same artifact."""
     LOADING = "Loading"
@@ -52,8 +50,6 @@ class Reason(StrEnum):
     """An object with a name that the operator needs belongs to somebody else."""
     INVALID_SPEC = "InvalidSpec"
     """The spec cannot be read by this version of the operator, or the API server refuses what follows from it."""
-    NAMESPACE_ENDING = "NamespaceEnding"
-    """The namespace is being deleted."""
     API_SERVER_REFUSED = "APIServerRefused"
     """The API server refuses an object that the operator has to create, for example for quota or admission."""
 

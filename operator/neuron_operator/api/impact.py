@@ -21,7 +21,7 @@ class Impact(StrEnum):
     RECOMPILE = "Recompile"
     """Other graphs or weights, hence another artifact and a new serving revision."""
     NEW_REVISION = "NewRevision"
-    """New serving pods with the same artifact."""
+    """New serving pods with the same graphs; only another store has to be given them first."""
     IN_PLACE = "InPlace"
     """A change of what runs; no pod is replaced."""
     CONTROL_ONLY = "ControlOnly"

@@ -39,6 +39,7 @@ def int_or_string(pattern: str) -> dict[str, Any]:
         "maxLength": 32,
         **rule(
             f"type(self) == int ? self >= 0 : self.matches(r'{pattern}')",
-            "an amount must be a Kubernetes quantity; write for example 500m, 2 or 4Gi",
+            "spec.compile.resources and spec.serving.resources must hold Kubernetes quantities; "
+            "write for example 500m, 2 or 4Gi",
         ),
     }

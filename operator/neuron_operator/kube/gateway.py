@@ -18,7 +18,7 @@ from neuron_operator.errors import Conflict
 from .access import ClusterAccess
 from .failures import AnswerNotFound, parse_success, raise_for_answer, translated
 
-FIELD_MANAGER = "neuron-operator"
+_FIELD_MANAGER = "neuron-operator"
 
 _TIMEOUT_SECONDS = 4.0
 # A LIST of thousands of objects is no quick request; it writes nothing, so no lease bounds it.
@@ -79,19 +79,19 @@ class Gateway:
         """
         path = _path(kind_of(manifest), key_of(manifest).namespace)
         body = json.dumps(manifest, ensure_ascii=False).encode()
-        query = {"fieldManager": FIELD_MANAGER}
+        query = {"fieldManager": _FIELD_MANAGER}
         return _clean(await self._write("POST", path, body, query, content_type="application/yaml"))
 
-    async def apply(self, manifest: Manifest, *, field_manager: str = FIELD_MANAGER) -> Manifest:
+    async def apply(self, manifest: Manifest) -> Manifest:
         """Apply server-side: the given fields are ours from then on, whoever set them before."""
-        query = {"fieldManager": field_manager, "force": "true"}
+        query = {"fieldManager": _FIELD_MANAGER, "force": "true"}
         path = _path(kind_of(manifest), *key_of(manifest))
         return _clean(await self._write("PATCH", path, manifest, query, content_type="application/apply-patch+yaml"))
 
     async def merge(self, live: Manifest, changes: Manifest) -> Manifest:
         """Merge changes into an object as it was read; lists are replaced as a whole. Raises Conflict."""
         unchanged = {name: live["metadata"][name] for name in ("uid", "resourceVersion")}
-        path, query = _path(kind_of(live), *key_of(live)), {"fieldManager": FIELD_MANAGER}
+        path, query = _path(kind_of(live), *key_of(live)), {"fieldManager": _FIELD_MANAGER}
         body = {**changes, "metadata": unchanged}
         return _clean(await self._write("PATCH", path, body, query, content_type="application/merge-patch+json"))
 
@@ -118,7 +118,7 @@ class Gateway:
 
     async def _replace(self, path: str, manifest: Manifest) -> Manifest:
         try:
-            return _clean(await self._write("PUT", path, manifest, {"fieldManager": FIELD_MANAGER}))
+            return _clean(await self._write("PUT", path, manifest, {"fieldManager": _FIELD_MANAGER}))
         except AnswerNotFound as error:
             raise Conflict(f"{error}") from error
 
@@ -139,7 +139,7 @@ class Gateway:
         timeout: float = _TIMEOUT_SECONDS,
     ) -> Any:
         url = f"{self._access.server}{path}" + (f"?{urlencode(query)}" if query else "")
-        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": FIELD_MANAGER}
+        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": _FIELD_MANAGER}
         with translated(f"{method} {path}"):
             token = self._access.current_token()
             if token is not None:

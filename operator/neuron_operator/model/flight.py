@@ -34,7 +34,7 @@ from .policies import Claim, GiveUp
 from .resources import names
 from .resources.compile_job import settings_digest, settings_digest_of
 from .retries import failure_of, next_attempt
-from .revision import SHARED_DOMAIN, Revision, RevisionRecord, parent_name, parse_revision
+from .revision import SHARED_DOMAIN, Revision, RevisionRecord, fits, parent_name, parse_revision
 
 
 def live_job(revision: Revision, snapshot: Snapshot) -> Manifest | None:
@@ -135,8 +135,16 @@ def _parse_wanting(manifest: Manifest, recorded: Manifest) -> NeuronModel | None
         model = NeuronModel.parse(manifest)
     except ValidationError:
         return None
-    wanted = names.controller_revision(model.metadata.name, revision_hash(model.spec))
-    return model if wanted == recorded["metadata"]["name"] and not model.spec.suspend else None
+    return model if not model.spec.suspend and _is_wanted(recorded, model) else None
+
+
+def _is_wanted(recorded: Manifest, model: NeuronModel) -> bool:
+    if recorded["metadata"]["name"] == names.controller_revision(model.metadata.name, revision_hash(model.spec)):
+        return True
+    try:
+        return fits(parse_revision(recorded).record, model.spec)
+    except ValidationError:
+        return False
 
 
 def _jobs(model: NeuronModel, revision: Revision, snapshot: Snapshot) -> list[CompileJob]:

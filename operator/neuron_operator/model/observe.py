@@ -24,7 +24,7 @@ from neuron_operator.loop.snapshot import Snapshot
 from .jobs import CompileJob, observe_job
 from .resources import names
 from .resources.service import selected_revision
-from .revision import Revision, parent_name, parse_revision
+from .revision import Revision, fits, parent_name, parse_revision
 from .serving_state import ready_replicas
 
 
@@ -34,7 +34,7 @@ class Observed:
 
     model: NeuronModel
     target: str
-    """Hash of the revision that the spec asks for."""
+    """Hash of the revision that the spec asks for: of a recorded one that fits, else of the one to be made."""
     revisions: Mapping[str, Revision]
     """By hash, oldest first."""
     unreadable: frozenset[str]
@@ -84,13 +84,14 @@ def observe(model: NeuronModel, snapshot: Snapshot) -> Observed:
 
     pods = snapshot.list(POD, namespace=namespace, label=label)
     revisions, unreadable = _read(owned(snapshot.list(CONTROLLER_REVISION, namespace=namespace, label=label)), name)
+    revisions.sort(key=lambda revision: revision.number)
     jobs = [observe_job(job, pods) for job in owned(snapshot.list(JOB, namespace=namespace, label=label))]
     deployments = owned(snapshot.list(DEPLOYMENT, namespace=namespace, label=label))
     service = snapshot.get(SERVICE, Key(namespace, names.service(name)))
     return Observed(
         model=model,
-        target=revision_hash(model.spec),
-        revisions={revision.hash: revision for revision in sorted(revisions, key=lambda revision: revision.number)},
+        target=_target(model, revisions, unreadable),
+        revisions={revision.hash: revision for revision in revisions},
         unreadable=unreadable,
         jobs=tuple(sorted(jobs, key=lambda job: job.attempt)),
         deployments={manifest["metadata"]["name"].rpartition("-")[2]: manifest for manifest in deployments},
@@ -110,3 +111,11 @@ def _read(manifests: list[Manifest], model: str) -> tuple[list[Revision], frozen
         except ValidationError:
             unreadable.add(manifest["metadata"]["name"].rpartition("-")[2])
     return revisions, frozenset(unreadable)
+
+
+def _target(model: NeuronModel, revisions: list[Revision], unreadable: frozenset[str]) -> str:
+    own = revision_hash(model.spec)
+    if own in unreadable or any(revision.hash == own for revision in revisions):
+        return own
+    # Auto, written out as what it stood for, is no other revision.
+    return next((revision.hash for revision in reversed(revisions) if fits(revision.record, model.spec)), own)

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from pydantic import ValidationInfo, field_validator
 
+from neuron_operator.api.impact import revision_inputs
 from neuron_operator.api.objects import CONTROLLER_REVISION, DEPLOYMENT, Manifest
 from neuron_operator.api.status import PlanStatus, SourceStatus
-from neuron_operator.api.v1alpha1 import NeuronModel
+from neuron_operator.api.v1alpha1 import NeuronModel, NeuronModelSpec
 from neuron_runtime.contract.digests import ContractModel, Digest
 from neuron_runtime.contract.request import CompileRequest
 from neuron_runtime.contract.store import StoreLocation
@@ -50,7 +51,7 @@ class RevisionRecord(ContractModel):
 
     contract_version: Literal[1] = 1
     inputs: dict[str, Any]
-    """The leaves of the spec that name the revision, for people."""
+    """The leaves of the spec that name the revision."""
     source: RecordedSource
     plan: PlanStatus
     request: CompileRequest
@@ -77,6 +78,12 @@ class RevisionRecord(ContractModel):
         if not isinstance(deployment.get("spec"), dict) or not isinstance(deployment.get("metadata"), dict):
             raise ValueError("a Deployment has metadata and a spec")
         return deployment
+
+
+def fits(record: RevisionRecord, spec: NeuronModelSpec) -> bool:
+    """Whether the spec asks for what was recorded. A choice that either leaves to the planner is met by its answer."""
+    chosen = {"runtime.engine": record.plan.engine, "hardware.target": record.plan.target}
+    return {**chosen, **record.inputs} == {**chosen, **revision_inputs(spec)}
 
 
 @dataclass(frozen=True)

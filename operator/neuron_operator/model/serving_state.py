@@ -19,6 +19,7 @@ _REPORTS = frozenset(
     )
 )
 _IMAGE_REASONS = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_COMPLETE = "NewReplicaSetAvailable"
 _HOPEFUL_RESTARTS = 3
 _IMAGE_REMEDY = "Make the platform settings cpu.compileImage and cpu.servingImage name images that nodes can pull"
 _CONFIG_REMEDY = "kubectl describe pod says what the container lacks"
@@ -47,6 +48,15 @@ def is_available(deployment: Manifest) -> bool:
         and int(status.get("readyReplicas") or 0) >= wanted
         and int(status.get("replicas") or 0) == int(status.get("updatedReplicas") or 0)
     )
+
+
+def was_complete(deployment: Manifest | None) -> bool:
+    """Whether all replicas of the Deployment's present form have been ready before, as the Deployment controller says.
+
+    That stays so when some are lost, and when more are asked for.
+    """
+    conditions = ((deployment or {}).get("status") or {}).get("conditions") or []
+    return any(found["type"] == "Progressing" and found.get("reason") == _COMPLETE for found in conditions)
 
 
 @dataclass(frozen=True)

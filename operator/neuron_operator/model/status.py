@@ -13,7 +13,7 @@ from .observe import Observed
 from .resources import names
 from .resources.service import endpoint
 from .scope import Scope
-from .serving_state import existing_replicas, ready_replicas
+from .serving_state import existing_replicas, ready_replicas, was_complete
 from .steps import Continue, Fail, Step, Wait
 
 # The message of a step stands in up to four places, and the whole status has to stay small.
@@ -175,10 +175,13 @@ def _kstatus(model: NeuronModel, step: Step) -> list[Condition]:
 def _phase(scope: Scope, step: Step, word: Phase) -> Phase:
     if isinstance(step, Continue):
         return Phase.READY
-    if not isinstance(step, Fail):
-        return word
-    answers = ready_replicas(scope.observed.deployments.get(scope.observed.active or "")) > 0
-    return Phase.DEGRADED if answers else Phase.FAILED
+    observed = scope.observed
+    deployment = observed.deployments.get(observed.active or "")
+    answers = ready_replicas(deployment) > 0
+    if isinstance(step, Fail):
+        return Phase.DEGRADED if answers else Phase.FAILED
+    too_few = word is Phase.LOADING and observed.active == observed.target and was_complete(deployment)
+    return Phase.DEGRADED if answers and too_few else word
 
 
 def _serving(scope: Scope) -> ServingStatus | None:

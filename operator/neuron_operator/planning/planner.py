@@ -13,6 +13,8 @@ from .refusal import DoesNotFit
 MIB = 1024 * 1024
 
 _ELEMENT_BYTES = {DType.FLOAT32: 4}
+# Which engine runs where, the best first.
+_COMBINATIONS = ((Engine.CPU, Target.CPU),)
 # Prompts are taken in steps of this many tokens: one graph serves every prompt length.
 _PREFILL_TOKENS = 64
 # A compile's time grows with the context, and so does each decode step; longer contexts are asked for by name.
@@ -33,6 +35,8 @@ class Wishes:
     max_model_length: int | None
     max_batch_size: int
     dtype: DType
+    engine: Engine | None = None
+    target: Target | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,8 @@ class Plan:
 
 
 def plan(facts: ModelFacts, wishes: Wishes) -> Plan:
-    """Plan a model on the CPU engine. Raises DoesNotFit."""
+    """Plan a model. Raises DoesNotFit."""
+    engine, target = _engine_and_target(wishes)
     length = wishes.max_model_length or min(facts.max_position, _DEFAULT_CPU_MODEL_LENGTH)
     if length > facts.max_position:
         raise DoesNotFit(
@@ -93,8 +98,8 @@ def plan(facts: ModelFacts, wishes: Wishes) -> Plan:
         token_generation_batches=_decode_batches(wishes.max_batch_size),
     )
     return Plan(
-        engine=Engine.CPU,
-        target=Target.CPU,
+        engine=engine,
+        target=target,
         dtype=wishes.dtype,
         shapes=shapes,
         memory=memory,
@@ -109,6 +114,17 @@ def _decode_batches(slots: int) -> tuple[int, ...]:
     minute."""
     powers = (4**exponent for exponent in range(slots.bit_length()))
     return (*(batch for batch in powers if batch < slots), slots)
+
+
+def _engine_and_target(wishes: Wishes) -> tuple[Engine, Target]:
+    for engine, target in _COMBINATIONS:
+        if wishes.engine in (None, engine) and wishes.target in (None, target):
+            return engine, target
+    engine_text, target_text = (wish.value if wish is not None else "Auto" for wish in (wishes.engine, wishes.target))
+    raise DoesNotFit(
+        f"runtime.engine {engine_text} does not run on hardware.target {target_text}",
+        "Set runtime.engine or hardware.target to Auto",
+    )
 
 
 def _explain(facts: ModelFacts, wishes: Wishes, memory: Memory, length: int) -> str:

@@ -85,6 +85,34 @@ async def test_more_replicas_are_the_same_revision(world: World, store: Artifact
     assert len(await world.all(CONTROLLER_REVISION)) == 1
 
 
+async def test_writing_out_what_auto_stood_for_restarts_nobody(world: World, store: ArtifactStore) -> None:
+    deployment = await world.serve(store)
+    world.edit({"runtime": {"engine": "CPU"}, "hardware": {"target": "CPU"}})
+    await world.reconcile()
+    assert world.writes == ["status"]
+    status = await world.status()
+    assert (status["phase"], status["observedGeneration"]) == ("Ready", 2)
+    assert status["revisions"] == dict.fromkeys(("active", "target"), deployment["metadata"]["name"])
+
+
+async def test_too_few_replicas_are_a_degraded_model(world: World, store: ArtifactStore) -> None:
+    deployment = await world.serve(store)
+    world.edit({"serving": {"replicas": 2}})
+    await world.reconcile()
+    await world.make_ready(deployment, 2)
+    assert (await world.settle())["phase"] == "Ready"
+    first, _ = await world.pods_of(deployment, 2)
+    world.report(first, {"ready": False, "state": {"running": {}}})
+    await world.has_some_ready(deployment, 1)
+    status = await world.settle()
+    assert status["phase"] == "Degraded"
+    assert status["serving"]["replicas"] == "1/2"
+    assert condition(status, "Available") == ("True", "ReplicasReady")
+    world.edit(NEW_NAME)
+    await world.reconcile()
+    assert (await world.status())["phase"] == "Loading"
+
+
 NEW_NAME = {"model": {"servedName": "chat"}}
 
 

@@ -17,7 +17,7 @@ LATER = EARLIER + timedelta(hours=1)
 def condition(
     type_: ConditionType = ConditionType.READY,
     status: ConditionStatus = "False",
-    reason: Reason = Reason.COMPILING,
+    reason: Reason = Reason.JOB_RUNNING,
     message: str = "Compiling.",
     generation: int = 1,
 ) -> Condition:
@@ -29,7 +29,7 @@ def test_a_new_condition_starts_now() -> None:
         {
             "type": "Ready",
             "status": "False",
-            "reason": "Compiling",
+            "reason": "JobRunning",
             "message": "Compiling.",
             "observedGeneration": 1,
             "lastTransitionTime": "2026-01-01T00:00:00Z",

@@ -18,7 +18,7 @@ from neuron_operator.model.resources.deployment import with_artifact, with_scale
 from neuron_operator.model.resources.difference import differs
 from neuron_operator.model.resources.service import endpoint, selected_revision, service
 from neuron_operator.model.resources.service_accounts import service_accounts
-from neuron_operator.model.revision import controller_revision, parse_revision, recorded_deployment
+from neuron_operator.model.revision import controller_revision, fits, parse_revision, recorded_deployment
 from neuron_operator.settings import Identities
 from neuron_runtime.contract.digests import digest_of
 from neuron_runtime.contract.launch import CompileSpec, ServingSpec
@@ -220,6 +220,21 @@ def test_a_record_keeps_what_a_newer_release_added_readable() -> None:
     stored = json.loads(json.dumps(REVISION.manifest))
     stored["data"]["addedLater"] = {"x": 1}
     assert parse_revision(stored).record == record(LLAMA)
+
+
+@pytest.mark.parametrize("spec", [{}, {"runtime": {"engine": "CPU"}}, {"hardware": {"target": "CPU"}}])
+@pytest.mark.parametrize("later", [{}, {"runtime": {"engine": "CPU"}}, {"hardware": {"target": "CPU"}}])
+def test_auto_and_what_it_stood_for_are_one_revision(spec: dict[str, Any], later: dict[str, Any]) -> None:
+    recorded = record(model(spec))
+    assert fits(recorded, model(later).spec)
+    assert not fits(recorded, model({**later, "shapes": {"maxBatchSize": 2}}).spec)
+
+
+def test_auto_is_no_other_than_what_it_stood_for() -> None:
+    recorded = record(LLAMA)
+    elsewhere = recorded.model_copy(update={"plan": recorded.plan.model_copy(update={"target": "Inf2"})})
+    assert fits(elsewhere, LLAMA.spec)
+    assert not fits(elsewhere, model({"hardware": {"target": "CPU"}}).spec)
 
 
 FORGED: dict[str, dict[str, Any]] = {

@@ -154,3 +154,26 @@ def test_a_plan_is_whole(facts: ModelFacts, length: int | None, slots: int) -> N
     assert found.memory.total < 2**63
     assert len(found.explanation) <= 1024
     assert plan(facts, Wishes(length, slots, DType.FLOAT32)) == found
+
+
+WISHES = {
+    "both are left to the planner": (None, None),
+    "an engine": (Engine.CPU, None),
+    "a target": (None, Target.CPU),
+    "both": (Engine.CPU, Target.CPU),
+}
+
+
+@pytest.mark.parametrize("case", WISHES)
+def test_engine_and_target_are_as_asked_for(case: str) -> None:
+    engine, target = WISHES[case]
+    chosen = plan(model_facts(SMOLLM2), Wishes(None, 4, DType.FLOAT32, engine=engine, target=target))
+    assert (chosen.engine, chosen.target) == (Engine.CPU, Target.CPU)
+
+
+def test_an_engine_that_does_not_run_on_the_target_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neuron_operator.planning.planner._COMBINATIONS", ())
+    with pytest.raises(DoesNotFit) as refused:
+        plan(model_facts(SMOLLM2), Wishes(None, 4, DType.FLOAT32, engine=Engine.CPU))
+    assert refused.value.cause == "runtime.engine CPU does not run on hardware.target Auto"
+    assert refused.value.remedy == "Set runtime.engine or hardware.target to Auto"

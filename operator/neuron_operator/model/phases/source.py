@@ -6,8 +6,8 @@ These do nothing once the revision is recorded: what it holds was decided, and s
 from neuron_operator import hub
 from neuron_operator.api.conditions import Reason
 from neuron_operator.api.impact import revision_inputs
-from neuron_operator.api.status import MemoryStatus, PlanStatus
-from neuron_operator.api.v1alpha1 import NeuronModel
+from neuron_operator.api.status import MemoryStatus, PlanStatus, WaitingFor
+from neuron_operator.api.v1alpha1 import EngineChoice, NeuronModel, TargetChoice
 from neuron_operator.model.resources import names
 from neuron_operator.model.resources.deployment import rendered_deployment
 from neuron_operator.model.revision import (
@@ -19,14 +19,14 @@ from neuron_operator.model.revision import (
     parse_revision,
 )
 from neuron_operator.model.scope import Scope
-from neuron_operator.model.steps import Continue, Fail, Step, Wait
+from neuron_operator.model.steps import Continue, Fail, Step, Wait, as_cause
 from neuron_operator.model.tools import Tools
 from neuron_operator.planning.model_facts import model_facts
 from neuron_operator.planning.planner import Plan, Wishes, plan
 from neuron_operator.planning.refusal import DoesNotFit, UnsupportedModel
 from neuron_operator.settings import ArtifactSharing, PlatformSettings
 from neuron_runtime.contract.launch import ServingSpec
-from neuron_runtime.contract.request import CompileRequest
+from neuron_runtime.contract.request import CompileRequest, Engine, Target
 from neuron_runtime.contract.source import taken_files
 from neuron_runtime.contract.store import StoreLocation
 
@@ -64,9 +64,10 @@ async def resolve_source(scope: Scope, tools: Tools) -> Step:
     except hub.SourceAccessDenied as error:
         return _source_failure(Reason.ACCESS_DENIED, error, "Set model.huggingFace.repo to a public repository")
     except hub.SourceRateLimited as error:
-        return Wait(Reason.RATE_LIMITED, f"{error}", after=error.after or _HUB_PAUSE_SECONDS)
+        return _wait_for_hub(Reason.RATE_LIMITED, error, "It is asked again by itself")
     except hub.SourceUnreachable as error:
-        return Wait(Reason.UNREACHABLE, f"{error}", after=error.after or _HUB_PAUSE_SECONDS)
+        remedy = "It is asked again by itself; check platform.huggingFace.endpoint and the operator's way to it"
+        return _wait_for_hub(Reason.UNREACHABLE, error, remedy)
     if not any(file.path.endswith(".safetensors") for file in taken_files(source.files)):
         what = f"{source.repo} at {source.commit} holds no *.safetensors file, and other formats are not read"
         return _source_failure(Reason.UNSUPPORTED_FORMAT, what, "Set model.huggingFace.repo to one with safetensors")
@@ -82,10 +83,17 @@ async def plan_model(scope: Scope, tools: Tools) -> Step:
         remedy = "Set artifactStore.s3.bucket, or have the platform set a default store"
         return Fail(Reason.MISSING_ARTIFACT_STORE, "No artifact store is named", remedy)
     assert scope.source is not None  # noqa: S101 - resolve_source went before
-    shapes = scope.model.spec.shapes
+    spec = scope.model.spec
+    engine, target = spec.runtime.engine, spec.hardware.target
+    wishes = Wishes(
+        spec.shapes.max_model_length,
+        spec.shapes.max_batch_size,
+        spec.shapes.dtype,
+        engine=Engine(engine.value) if engine is not EngineChoice.AUTO else None,
+        target=Target(target.value) if target is not TargetChoice.AUTO else None,
+    )
     try:
-        facts = model_facts(scope.source.config)
-        scope.plan = plan(facts, Wishes(shapes.max_model_length, shapes.max_batch_size, shapes.dtype))
+        scope.plan = plan(model_facts(scope.source.config), wishes)
     except UnsupportedModel as error:
         return Fail(Reason.UNSUPPORTED_ARCHITECTURE, error.cause, error.remedy)
     except DoesNotFit as error:
@@ -174,6 +182,12 @@ def _store(model: NeuronModel, settings: PlatformSettings) -> StoreLocation | No
     if chosen is None:
         return None
     return StoreLocation(bucket=chosen.bucket, prefix=chosen.prefix, region=chosen.region, domain=domain)
+
+
+def _wait_for_hub(reason: Reason, error: hub.SourceUnreachable, remedy: str) -> Wait:
+    message = f"{as_cause(str(error))}. {remedy}"
+    waiting = WaitingFor(reason=reason.value, message=message)
+    return Wait(reason, message, after=error.after or _HUB_PAUSE_SECONDS, waiting_for=waiting)
 
 
 def _source_failure(reason: Reason, what: object, remedy: str) -> Fail:

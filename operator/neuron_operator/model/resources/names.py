@@ -8,7 +8,6 @@ from neuron_runtime.contract.digests import Digest, hex_part, short
 
 MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 MANAGED_BY = "neuron-operator"
-NAME_LABEL = "app.kubernetes.io/name"
 COMPONENT_LABEL = "app.kubernetes.io/component"
 MODEL_LABEL = "neuron-operator.dev/model"
 REVISION_LABEL = "neuron-operator.dev/revision"

@@ -36,6 +36,6 @@ def owner_reference(model: NeuronModel) -> dict[str, Any]:
         "kind": NEURON_MODEL.name,
         "name": model.metadata.name,
         "uid": model.metadata.uid,
+        # Without blockOwnerDeletion: clusters that guard it ask for the right to update the model's finalizers.
         "controller": True,
-        "blockOwnerDeletion": True,
     }
