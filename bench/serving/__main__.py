@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from types import FrameType
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     settings, before, started = SIZES[options.model], machine(), monotonic()
+    if options.rounds:
+        settings = replace(settings, rounds=options.rounds)
 
     def tell(what: str) -> None:
         print(f"{monotonic() - started:6.0f} s  {what}", file=sys.stderr, flush=True)
@@ -59,6 +62,9 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="serving", description=__doc__)
     parser.add_argument("--model", choices=sorted(SIZES), default="smollm2", help="default: %(default)s")
+    parser.add_argument(
+        "--rounds", type=int, choices=range(1, 51), metavar="N", help="instead of as many as the model's figures need"
+    )
     parser.add_argument("--out", type=Path, default=Path("build/bench"), metavar="DIR", help="default: %(default)s")
     parser.add_argument(
         "--llama-cpp",
