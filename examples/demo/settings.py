@@ -48,7 +48,6 @@ def chart_values(*, hub: str, aws: str, region: str, torch: str, cxx: str) -> di
         "image": {"repository": OPERATOR_IMAGE, "tag": VERSION},
         "env": [{"name": name, "value": value} for name, value in pods.items()],
         "platform": {
-            "clusterName": "demo",
             "huggingFace": {"endpoint": hub},
             "cpu": {
                 "compileImage": COMPILE_IMAGE,
