@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from neuron_runtime.contract.artifact import ArtifactManifest
@@ -40,32 +42,69 @@ def write_snapshot(folder: Path) -> None:
     (folder / "config.json").write_text("{}")
 
 
-class ScriptedSession:
-    """Says `script` after every prompt, over and over; fails the test when it is not driven as an engine must be."""
+@dataclass
+class _Slot:
+    """What the engine holds of one sequence."""
 
-    def __init__(self, script: str) -> None:
+    prompt: list[int] = field(default_factory=list)
+    said: list[int] = field(default_factory=list)
+
+
+Speak = Callable[[Sequence[int], Sequence[int]], npt.NDArray[np.float32]]
+"""Logits of what follows a prompt and what was said after it."""
+
+
+class ScriptedSession:
+    """Says `script` after every prompt, over and over, or what `speak` says.
+
+    It holds the caller to the protocol: what breaks it is in `broken_rules`, for an engine's errors are caught.
+    """
+
+    def __init__(self, script: str, **capabilities: Any) -> None:
         self.tokenizer = byte_tokenizer()
         self.script = self.tokenizer.encode(script).ids
-        self.capabilities = Capabilities(
-            max_model_length=MAX_MODEL_LENGTH,
-            slots=1,
-            vocabulary=self.tokenizer.get_vocab_size(),
-            prefill_tokens=PREFILL_TOKENS,
-            prefill_batches=(1,),
-            decode_batches=(1,),
-            chunked_prefill=True,
-            static_batch=False,
-            sampling=Sampling.LOGITS,
-        )
-        self.prefills: list[tuple[int, int]] = []
-        """(start, tokens) of every prefill step."""
-        self.decodes = 0
+        self.speak: Speak = self._recite
+        limits: dict[str, Any] = {
+            "max_model_length": MAX_MODEL_LENGTH,
+            "slots": 1,
+            "vocabulary": self.tokenizer.get_vocab_size(),
+            "prefill_tokens": PREFILL_TOKENS,
+            "prefill_batches": (1,),
+            "decode_batches": (1,),
+            "chunked_prefill": True,
+            "static_batch": False,
+            "sampling": Sampling.LOGITS,
+        }
+        self.capabilities = Capabilities(**(limits | capabilities))
+        self.calls: list[Sequence[PrefillRow] | Sequence[DecodeRow]] = []
+        """The rows of every step that ran."""
         self.prompt: list[int] = []
+        """That of the newest prefill step's last row."""
+        self.broken_rules: list[str] = []
         self.closed = False
         self.fail = False
+        self.fail_decodes = False
+        self.fail_slots: set[int] = set()
+        """Steps with a row in one of these fail."""
         self.steps: threading.Semaphore | None = None
         """When set, each decode step takes one of these: the test decides how far the engine gets."""
-        self._cached: list[int] = []
+        self._slots: dict[int, _Slot] = {}
+        self._results: list[npt.NDArray[Any]] = []
+
+    @property
+    def prefills(self) -> list[tuple[int, int]]:
+        """(start, tokens) of every row of every prefill step."""
+        return [(row.start, len(row.tokens)) for call in self.calls for row in call if isinstance(row, PrefillRow)]
+
+    @property
+    def decodes(self) -> int:
+        """Decode steps that ran."""
+        return sum(isinstance(call[0], DecodeRow) for call in self.calls)
+
+    @property
+    def held(self) -> set[int]:
+        """Slots that were not released."""
+        return set(self._slots)
 
     def warm_up(self) -> None:
         """Nothing to warm up."""
@@ -74,37 +113,67 @@ class ScriptedSession:
         self.closed = True
 
     def prefill(self, rows: Sequence[PrefillRow]) -> Step:
-        if self.fail:
-            raise RuntimeError("the device is gone")
-        (row,) = rows
-        assert row.slot == 0
-        assert 0 < len(row.tokens) <= PREFILL_TOKENS
-        assert row.start == 0 or row.start == len(self._cached)
-        self._cached = [*self._cached[: row.start], *row.tokens]
-        self.prompt = list(self._cached)
-        self.prefills.append((row.start, len(row.tokens)))
-        return self._step()
+        limits = self.capabilities
+        self._begin(rows, limits.prefill_batches[-1])
+        for row in rows:
+            slot = self._slots.setdefault(row.slot, _Slot())
+            self._rule(row.start == len(slot.prompt) and not slot.said, f"{row} follows {slot}")
+            self._rule(limits.chunked_prefill or row.start == 0, f"{row}: prompts are not taken in pieces")
+            self._rule(0 < len(row.tokens) <= limits.prefill_tokens, f"{row}: too few tokens, or too many")
+            others = (other for number, other in self._slots.items() if number not in {row.slot for row in rows})
+            self._rule(not limits.static_batch or not any(other.said for other in others), f"{row} comes too late")
+            slot.prompt.extend(row.tokens)
+            self.prompt = list(slot.prompt)
+        return self._step(rows)
 
     def decode(self, rows: Sequence[DecodeRow]) -> Step:
         if self.steps is not None:
             self.steps.acquire()
-        if self.fail:
+        limits = self.capabilities
+        if self.fail_decodes:
             raise RuntimeError("the device is gone")
-        (row,) = rows
-        assert (row.slot, row.position) == (0, len(self._cached))
-        assert row.position < MAX_MODEL_LENGTH
-        self._cached.append(row.token)
-        self.decodes += 1
-        return self._step()
+        self._begin(rows, limits.decode_batches[-1])
+        listed = {row.slot for row in rows}
+        self._rule(not limits.static_batch or listed == self.held, f"of {self.held} only {listed} are advanced")
+        for row in rows:
+            slot = self._slots.setdefault(row.slot, _Slot())
+            self._rule(bool(slot.prompt), f"{row} follows nothing")
+            self._rule(row.position == len(slot.prompt) + len(slot.said), f"{row} follows {slot}")
+            self._rule(row.position < limits.max_model_length, f"{row} is beyond the context")
+            slot.said.append(row.token)
+        return self._step(rows)
 
     def release(self, slot: int) -> None:
-        assert slot == 0
-        self._cached = []
+        self._slots.pop(slot, None)
 
-    def _step(self) -> Step:
-        logits = np.zeros((1, self.tokenizer.get_vocab_size()), dtype=np.float32)
-        logits[0, self.script[(len(self._cached) - len(self.prompt)) % len(self.script)]] = 100.0
-        return Step(tokens=logits.argmax(axis=1), logits=logits)
+    def _begin(self, rows: Sequence[PrefillRow] | Sequence[DecodeRow], most: int) -> None:
+        # What a step returned is gone with the next one.
+        for result in self._results:
+            result.fill(-1)
+        slots = [row.slot for row in rows]
+        if self.fail or self.fail_slots & set(slots):
+            raise RuntimeError("the device is gone")
+        self._rule(0 < len(rows) <= most, f"{len(rows)} rows")
+        self._rule(len(set(slots)) == len(slots), f"slots {slots}")
+        self._rule(all(0 <= slot < self.capabilities.slots for slot in slots), f"slots {slots}")
+
+    def _step(self, rows: Sequence[PrefillRow] | Sequence[DecodeRow]) -> Step:
+        self.calls.append(tuple(rows))
+        slots = [self._slots[row.slot] for row in rows]
+        logits = np.stack([self.speak(slot.prompt, slot.said) for slot in slots])
+        tokens = logits.argmax(axis=1)
+        self._results = [logits, tokens]
+        return Step(tokens=tokens, logits=logits if self.capabilities.sampling is Sampling.LOGITS else None)
+
+    def _recite(self, _prompt: Sequence[int], said: Sequence[int]) -> npt.NDArray[np.float32]:
+        logits = np.zeros(self.tokenizer.get_vocab_size(), dtype=np.float32)
+        logits[self.script[len(said) % len(self.script)]] = 100.0
+        return logits
+
+    def _rule(self, kept: bool, message: str) -> None:
+        if not kept:
+            self.broken_rules.append(message)
+            raise AssertionError(message)
 
 
 class ScriptedEngine:

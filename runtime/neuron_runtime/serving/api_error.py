@@ -64,10 +64,10 @@ def context_length_exceeded(param: str, limit: int, prompt: int, completion: int
 
 
 def prompt_too_long(param: str, limit: int) -> ApiError:
-    """The prompt alone has more text than the context can hold, however it is cut into tokens (400)."""
+    """The prompt alone has more tokens than can be run (400)."""
     return invalid(
         param,
-        f"this model's maximum context length is {limit} tokens, and '{param}' holds more; shorten it, or raise "
+        f"a prompt can have up to {limit} tokens here, and '{param}' holds more; shorten it, or raise "
         "spec.shapes.maxModelLength of the model",
         "context_length_exceeded",
     )

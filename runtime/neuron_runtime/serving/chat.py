@@ -20,10 +20,10 @@ from .chat_response import DONE, ChatResponse, server_sent_event
 from .chat_template import ChatTemplateError
 from .completion import Completion
 from .disconnect import ClientGone, until_disconnect
+from .generation import Generation
 from .observed import CLIENT_CLOSED_REQUEST
 from .preparation import Preparation
 from .request_body import read_body
-from .scheduler import Generation
 from .state import ServedModel
 from .tokenization import PromptTooLong
 
@@ -63,6 +63,8 @@ def _generation(chat: ChatRequest, model: ServedModel) -> Generation:
         raise invalid("messages", str(error), "invalid_messages") from error
     except PromptTooLong as error:
         raise prompt_too_long("messages", limit) from error
+    if len(prompt) > model.scheduler.prompt_limit:
+        raise prompt_too_long("messages", model.scheduler.prompt_limit)
     if len(prompt) + (chat.max_tokens or 1) > limit:
         raise context_length_exceeded("messages", limit, len(prompt), chat.max_tokens or 1)
     if not prompt:

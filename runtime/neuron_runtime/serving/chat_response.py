@@ -4,9 +4,9 @@ import json
 import time
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-FinishReason = Literal["stop", "length"]
+from .generation import FinishReason
 
 DONE = b"data: [DONE]\n\n"
 

@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 
-from .api_error import internal, overloaded, unavailable
-from .chat_response import FinishReason, Usage
+from .admission import QueueFull
+from .api_error import ApiError, internal, overloaded, unavailable
+from .chat_response import Usage
 from .detokenizer import Decode, Detokenizer, StopMatcher
-from .scheduler import Event, Failed, Finished, Generation, QueueFull, Scheduler, SchedulerClosed
+from .generation import Dropped, Event, Failed, FinishReason, Generation
+from .scheduler import Scheduler, SchedulerClosed
 
 _RESTART_SECONDS = 10
 
@@ -30,7 +32,7 @@ class Completion:
         except QueueFull as error:
             raise overloaded(error.retry_after) from error
         except SchedulerClosed as error:
-            raise unavailable("it shuts down", _RESTART_SECONDS) from error
+            raise _shutting_down() from error
 
     @property
     def usage(self) -> Usage:
@@ -38,19 +40,14 @@ class Completion:
         return Usage(self._prompt_tokens, self._completion_tokens)
 
     async def pieces(self) -> AsyncIterator[str]:
-        """Non-empty pieces of the answer's text. Raises ApiError (500) when the engine fails."""
+        """Non-empty pieces of the answer's text. Raises ApiError: 500 if the engine fails, 503 if the server ends."""
         while True:
             event = await self._events.get()
             if isinstance(event, Failed):
                 raise internal(event.message)
-            if isinstance(event, Finished):
-                rest = self._stops.add(self._detokenizer.finish()) + self._stops.finish()
-                # A stop string may have been completed by the very last piece.
-                self.reason = "stop" if self._stops.matched else event.reason
-                if rest:
-                    yield rest
-                return
-            for token in event.ids:
+            if isinstance(event, Dropped):
+                raise _shutting_down()
+            for token in event.tokens:
                 self._completion_tokens += 1
                 piece = self._stops.add(self._detokenizer.add(token))
                 if piece:
@@ -58,6 +55,13 @@ class Completion:
                 if self._stops.matched:
                     self.close()
                     return
+            if event.reason is not None:
+                rest = self._stops.add(self._detokenizer.finish()) + self._stops.finish()
+                # A stop string may have been completed by the very last piece.
+                self.reason = "stop" if self._stops.matched else event.reason
+                if rest:
+                    yield rest
+                return
 
     def close(self) -> None:
         """Stop generating, if it still goes on."""
@@ -67,3 +71,7 @@ class Completion:
         # The loop is closed when the process is about to end; then nobody waits for the event.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+
+def _shutting_down() -> ApiError:
+    return unavailable("it shuts down", _RESTART_SECONDS)

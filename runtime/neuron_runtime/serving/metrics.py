@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 _FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 _INTER_TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1)
 _DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_ROWS_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Metrics:
@@ -22,7 +23,12 @@ class Metrics:
         self.generated_tokens = self._counter("generated_tokens", "Tokens that were generated.")
         self.engine_failures = self._counter("engine_failures", "Requests that failed within the engine.")
         self.queue_depth = self._gauge("queue_depth", "Requests that wait for the engine.")
-        self.running = self._gauge("running_requests", "Requests that the engine works on.")
+        self.running = self._gauge("running_requests", "Requests that hold a slot of the engine.")
+        self.slots = self._gauge("slots", "Requests that can hold a slot at the same time.")
+        self.graph_seconds = self._counter("graph_seconds", "Time that the engine's steps took.")
+        self.rows_per_step = self._histogram(
+            "rows_per_step", "Requests that shared a step of the engine.", _ROWS_BUCKETS, ("step",)
+        )
         self.ready = self._gauge("ready", "1 while the server takes requests.")
         self.load_phase = self._gauge("load_phase_seconds", "Duration of each phase of the start.", ("phase",))
         self.queue_wait = self._histogram(
@@ -57,5 +63,7 @@ class Metrics:
     def _gauge(self, name: str, help_text: str, labels: tuple[str, ...] = ()) -> Gauge:
         return Gauge(f"neuron_serving_{name}", help_text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, help_text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"neuron_serving_{name}", help_text, registry=self.registry, buckets=buckets)
+    def _histogram(
+        self, name: str, help_text: str, buckets: tuple[float, ...], labels: tuple[str, ...] = ()
+    ) -> Histogram:
+        return Histogram(f"neuron_serving_{name}", help_text, labels, registry=self.registry, buckets=buckets)

@@ -33,12 +33,8 @@ class Sampler:
         seed = parameters.seed
         self._random = np.random.Generator(np.random.PCG64(None if seed is None else seed % 2**64))
 
-    def sample(self, logits: TokenLogits) -> int:
-        """Index of the chosen token. Ties of a greedy choice go to the lowest index, as in torch.argmax on a CPU.
-
-        Raises NotFinite.
-        """
-        likeliest = int(np.argmax(logits))
+    def choose(self, logits: TokenLogits, likeliest: int) -> int:
+        """Index of the chosen token; `likeliest` is that of the largest logit. Raises NotFinite."""
         # argmax finds a NaN where there is one.
         if not np.isfinite(logits[likeliest]):
             raise NotFinite(f"the largest of the logits is {logits[likeliest]}")

@@ -10,7 +10,9 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from typing import Any
 
 import uvicorn
@@ -26,11 +28,24 @@ _log = logging.getLogger(__name__)
 
 Load = Callable[[], ServedModel]
 
-# A Service goes on sending requests to a pod that ends until every node has heard of it.
-_LAME_DUCK_SECONDS = 2.0
-# What remains of the pod's terminationGracePeriodSeconds (60) is for the engine's last step and the process's end.
-_DRAIN_SECONDS = 50.0
-_CLOSE_SECONDS = 5.0
+
+@dataclass(frozen=True)
+class Ending:
+    """How the time is spent that a pod has to end, in seconds."""
+
+    total: float = 58.0
+    """Less than the pod's terminationGracePeriodSeconds (60): the process itself needs a moment."""
+    lame_duck: float = 2.0
+    """A Service goes on sending requests to a pod that ends until every node has heard of it."""
+    close: float = 4.0
+    """For the engine's last step."""
+    answer: float = 4.0
+    """For sending what was left to say."""
+
+    @property
+    def drain(self) -> float:
+        """For the requests that run."""
+        return self.total - self.lame_duck - self.close - self.answer
 
 
 class _Server(uvicorn.Server):
@@ -40,7 +55,9 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(listener: socket.socket, load: Load, state: ServerState, metrics: Metrics) -> ContainerFailure | None:
+async def serve(
+    listener: socket.socket, load: Load, state: ServerState, metrics: Metrics, ending: Ending = Ending()
+) -> ContainerFailure | None:
     """Serve until SIGTERM, or until loading fails: then returns why."""
     config = uvicorn.Config(
         build_app(state, metrics),
@@ -48,7 +65,7 @@ async def serve(listener: socket.socket, load: Load, state: ServerState, metrics
         access_log=False,
         server_header=False,
         lifespan="off",
-        timeout_graceful_shutdown=int(_CLOSE_SECONDS),
+        timeout_graceful_shutdown=ceil(ending.answer),
     )
     server = _Server(config)
     answering = asyncio.ensure_future(server.serve(sockets=[listener]))
@@ -59,7 +76,7 @@ async def serve(listener: socket.socket, load: Load, state: ServerState, metrics
         failure = _serve_or_fail(loaded, state) if loaded.done() else None
         if failure is None:
             await asyncio.wait({answering, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            await _drain(state)
+            await _drain(state, ending)
     finally:
         server.should_exit = True
         await answering
@@ -81,17 +98,17 @@ def _serve_or_fail(loaded: "asyncio.Future[ServedModel]", state: ServerState) ->
     return None
 
 
-async def _drain(state: ServerState) -> None:
+async def _drain(state: ServerState, ending: Ending) -> None:
     state.enter(Phase.DRAINING)
     model = state.model
     if model is None:
         return
     _log.info("draining")
-    await asyncio.sleep(_LAME_DUCK_SECONDS)
+    await asyncio.sleep(ending.lame_duck)
     model.scheduler.stop_accepting()
-    if not await asyncio.to_thread(model.scheduler.wait_until_idle, _DRAIN_SECONDS):
-        _log.warning("requests still run after %.0f s; ending them", _DRAIN_SECONDS)
-    await asyncio.to_thread(model.scheduler.close, _CLOSE_SECONDS)
+    if not await asyncio.to_thread(model.scheduler.wait_until_idle, ending.drain):
+        _log.warning("requests still run after %.0f s; ending them", ending.drain)
+    await asyncio.to_thread(model.scheduler.close, ending.close)
 
 
 def _in_thread(load: Load) -> "asyncio.Future[ServedModel]":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ import pytest
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.serving.metrics import Metrics
 from neuron_runtime.serving.scheduler import Scheduler
-from neuron_runtime.serving.server import serve
+from neuron_runtime.serving.server import Ending, serve
 from neuron_runtime.serving.state import Phase, ServedModel, ServerState
 from neuron_runtime.serving.tokenization import load_tokenizer
 from support.scripted_engine import END, ScriptedSession, write_snapshot
@@ -35,13 +36,14 @@ class _Life:
         self.state = ServerState()
         self.may_load = threading.Event()
         self.failure: Exception | None = None
+        self.ending = Ending()
         self._folder = folder
         self._metrics = Metrics()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self._listener.getsockname()[1]}", timeout=_WAIT)
 
     def start(self) -> asyncio.Task[ContainerFailure | None]:
-        return asyncio.create_task(serve(self._listener, self._load, self.state, self._metrics))
+        return asyncio.create_task(serve(self._listener, self._load, self.state, self._metrics, self.ending))
 
     def _load(self) -> ServedModel:
         self.state.enter(Phase.LOADING)
@@ -107,6 +109,36 @@ async def test_the_end_finishes_what_runs(life: _Life) -> None:
     assert await serving is None
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_runs_for_too_long_and_what_waits_hear_that_the_server_ends(life: _Life, stream: bool) -> None:
+    life.ending = Ending(total=1.2, lame_duck=0.1, close=0.5, answer=0.5)
+    life.session.steps = threading.Semaphore(0)
+    life.may_load.set()
+    serving = life.start()
+    await _until(lambda: _ready(life))
+    body = {**_BODY, "stream": stream}
+    running = asyncio.create_task(life.http.post("/v1/chat/completions", json=body))
+    await _until(lambda: _reached_the_engine(life.session))
+    waiting = asyncio.create_task(life.http.post("/v1/chat/completions", json=body))
+    await _until(lambda: _waits(life))
+    os.kill(os.getpid(), signal.SIGTERM)
+    ran, waited = await asyncio.gather(running, waiting)
+    assert (waited.status_code, waited.json()["error"]["code"]) == (503, "not_ready")
+    if stream:
+        # Its status is out already.
+        assert json.loads(ran.text.split("\n\n")[-2].removeprefix("data: "))["error"]["code"] == "not_ready"
+    else:
+        assert (ran.status_code, ran.json()["error"]["code"]) == (503, "not_ready")
+    assert await serving is None
+    life.session.steps.release(100)
+
+
+def test_the_end_fits_into_the_pods_grace() -> None:
+    ending = Ending()
+    assert ending.lame_duck + ending.drain + ending.close + ending.answer < 60
+    assert ending.drain > 45
+
+
 async def test_told_to_end_while_it_loads(life: _Life) -> None:
     serving = life.start()
     await _until(lambda: _is(life, "/healthz", 200))
@@ -135,6 +167,10 @@ async def test_a_start_that_fails_says_why(life: _Life, raised: Exception, code:
 
 async def _reached_the_engine(session: ScriptedSession) -> bool:
     return bool(session.prefills)
+
+
+async def _waits(life: _Life) -> bool:
+    return "neuron_serving_queue_depth 1.0" in (await life.http.get("/metrics")).text
 
 
 async def _not(condition: Awaitable[bool]) -> bool:

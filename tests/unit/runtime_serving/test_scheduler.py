@@ -8,19 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from neuron_runtime.serving.admission import QueueFull
+from neuron_runtime.serving.generation import Dropped, Event, Failed, Generation, Progress, Ticket
 from neuron_runtime.serving.metrics import Metrics
 from neuron_runtime.serving.sampling import SamplingParameters
-from neuron_runtime.serving.scheduler import (
-    Event,
-    Failed,
-    Finished,
-    Generation,
-    QueueFull,
-    Scheduler,
-    SchedulerClosed,
-    Ticket,
-    Tokens,
-)
+from neuron_runtime.serving.scheduler import Scheduler, SchedulerClosed
 from support.scripted_engine import END, ScriptedSession
 
 _WAIT = 10.0
@@ -45,13 +37,15 @@ class _Client:
 
     def next(self) -> Event:
         event = self._events.get(timeout=_WAIT)
-        if isinstance(event, Tokens):
-            self.tokens.extend(event.ids)
+        if isinstance(event, Progress):
+            self.tokens.extend(event.tokens)
         return event
 
-    def end(self) -> Event:
-        while isinstance(event := self.next(), Tokens):
-            pass
+    def end(self) -> str | Failed | Dropped:
+        """Why it ended."""
+        while isinstance(event := self.next(), Progress):
+            if event.reason is not None:
+                return event.reason
         return event
 
     @property
@@ -82,6 +76,7 @@ def scheduler(session: ScriptedSession, metrics: Metrics) -> Iterator[Scheduler]
         session.steps.release(1000)
     scheduler.close(_WAIT)
     assert session.closed
+    assert session.broken_rules == []
 
 
 def _value(metrics: Metrics, name: str) -> float:
@@ -92,13 +87,13 @@ def _value(metrics: Metrics, name: str) -> float:
 
 def test_ends_at_the_end_token_which_is_no_part_of_the_answer(scheduler: Scheduler, session: ScriptedSession) -> None:
     client = _Client(scheduler, session, "hi")
-    assert client.end() == Finished("stop")
+    assert client.end() == "stop"
     assert client.text == "answer"
 
 
 def test_ends_at_the_limit_without_a_step_too_many(scheduler: Scheduler, session: ScriptedSession) -> None:
     client = _Client(scheduler, session, "hi", max_tokens=3)
-    assert client.end() == Finished("length")
+    assert client.end() == "length"
     assert client.text == "ans"
     # The first token comes from the prefill's logits.
     assert session.decodes == 2
@@ -107,14 +102,14 @@ def test_ends_at_the_limit_without_a_step_too_many(scheduler: Scheduler, session
 def test_fills_the_context_to_its_last_place(scheduler: Scheduler, session: ScriptedSession) -> None:
     session.script = session.tokenizer.encode("z").ids
     client = _Client(scheduler, session, "x" * 60, max_tokens=4)
-    assert client.end() == Finished("length")
+    assert client.end() == "length"
     assert client.text == "zzzz"
 
 
 def test_long_prompts_run_in_chunks(scheduler: Scheduler, session: ScriptedSession) -> None:
     prompt = "a prompt of 21 tokens"
     client = _Client(scheduler, session, prompt)
-    assert client.end() == Finished("stop")
+    assert client.end() == "stop"
     assert session.prefills == [(0, 8), (8, 8), (16, 5)]
     assert session.tokenizer.decode(session.prompt) == prompt
 
@@ -126,7 +121,7 @@ def test_requests_run_in_the_order_of_arrival(scheduler: Scheduler, session: Scr
     second = _Client(scheduler, session, "two")
     assert second.heard_nothing
     session.steps.release(100)
-    assert first.end() == second.end() == Finished("stop")
+    assert first.end() == second.end() == "stop"
     assert (first.text, second.text) == ("answer", "answer")
 
 
@@ -145,7 +140,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_back(
     assert _value(metrics, "queue_depth") == 1
     waiting.append(_Client(scheduler, session, "now there is room"))
     session.steps.release(100)
-    assert [client.end() for client in (running, *waiting[1:])] == [Finished("stop")] * 3
+    assert [client.end() for client in (running, *waiting[1:])] == ["stop"] * 3
     assert waiting[0].heard_nothing
 
 
@@ -169,7 +164,7 @@ def test_a_failing_engine_fails_its_request_and_after_several_the_server(
         assert scheduler.healthy is healthy
     assert _value(metrics, "engine_failures_total") == 3
     session.fail = False
-    assert _Client(scheduler, session, "hi").end() == Finished("stop")
+    assert _Client(scheduler, session, "hi").end() == "stop"
     assert scheduler.healthy
 
 
@@ -184,7 +179,7 @@ def test_the_end_finishes_what_is_in_and_takes_nothing_new(scheduler: Scheduler,
     assert not scheduler.wait_until_idle(0.01)
     session.steps.release(100)
     assert scheduler.wait_until_idle(_WAIT)
-    assert (running.end(), waiting.end()) == (Finished("stop"), Finished("stop"))
+    assert (running.end(), waiting.end()) == ("stop", "stop")
 
 
 def test_what_is_measured(scheduler: Scheduler, session: ScriptedSession, metrics: Metrics) -> None:
