@@ -45,6 +45,7 @@ async def test_what_the_hub_refuses_stands_on_the_resource(world: World, hub: Hu
     stalled = status["phase"] == "Failed"
     assert stalled is (after == 300)
     assert (condition(status, "Stalled") is not None) is stalled
+    assert ("waitingFor" in status) is not stalled
     assert world.writes == ["status"]
     await world.reconcile()
     assert world.writes == []
