@@ -25,7 +25,8 @@ SERVER_ADDRESSES = ("127.0.0.1", "127.96.0.1")
 # EndpointSlices refuse loopback addresses, and every pod here has one: the node agent carries Services' connections.
 _CONTROLLERS = "*,-endpoints-controller,-endpointslice-controller,-endpointslice-mirroring-controller"
 
-# Every write is recorded; reads only where they are not the control plane's own.
+# Every write is recorded, those of a model's status with what was written; reads only where they are not the control
+# plane's own.
 _AUDIT_POLICY = """\
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -43,6 +44,9 @@ rules:
     userGroups: [system:serviceaccounts:kube-system]
   - level: None
     nonResourceURLs: ["/healthz*", "/livez*", "/readyz*", "/version", "/openapi/*", "/api*"]
+  - level: Request
+    verbs: [update, patch]
+    resources: [{group: neuron-operator.dev, resources: [neuronmodels/status]}]
   - level: Metadata
 """
 

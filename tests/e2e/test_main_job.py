@@ -53,7 +53,9 @@ def test_one_manifest_becomes_a_served_answering_model_and_the_next_one_reuses_i
     assert status["artifact"]["uri"] in compiled["message"]
     failure = operator.status(namespace, "llama")["lastFailure"]
     assert (failure["code"], failure["exitCode"]) == ("ArtifactDamaged", 71)
-    assert failure["remedy"]
+    assert status["artifact"]["uri"] in failure["message"]
+    assert "is damaged: its SHA-256 is" in failure["message"]
+    assert failure["remedy"] == "Delete the artifact from the store; it is then compiled again"
     assert operator.writes(namespace)["create", "jobs"] == 1, "a damaged artifact must not be compiled over"
     assert operator.refusals() == []
 
@@ -87,6 +89,10 @@ def test_a_model_that_the_hub_does_not_have_says_so(operator: InstalledOperator,
     status = operator.status(namespace, "nothing")
     assert status["phase"] == "Failed"
     assert operator.condition(namespace, "nothing", "Stalled")["status"] == "True"
+    failure = status["lastFailure"]
+    assert failure["code"] == "NotFound"
+    assert "tests/no-such-model" in failure["message"]
+    assert failure["remedy"] == "Check model.huggingFace.repo and model.huggingFace.revision"
 
 
 def test_an_invalid_manifest_is_answered_with_field_and_remedy(operator: InstalledOperator, namespace: str) -> None:

@@ -9,6 +9,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +134,20 @@ class InstalledOperator:
             for event in self._audit(writes_only=False)
             if event["responseStatus"]["code"] == 403
         ]
+
+    def seconds_to_condition(self, namespace: str, name: str, kind: str) -> float:
+        """From the request that created a model to the answer of the operator's first write that holds a condition."""
+        created: datetime | None = None
+        for event in audit_events(self.cluster.audit_log):
+            reference = event.get("objectRef") or {}
+            if [reference.get(key) for key in ("resource", "namespace", "name")] != ["neuronmodels", namespace, name]:
+                continue
+            if event["verb"] == "create":
+                created = datetime.fromisoformat(event["requestReceivedTimestamp"])
+            conditions = (event.get("requestObject") or {}).get("status", {}).get("conditions", [])
+            if created and any(c["type"] == kind and c["status"] == "True" for c in conditions):
+                return (datetime.fromisoformat(event["stageTimestamp"]) - created).total_seconds()
+        raise AssertionError(f"the audit log has no write of {kind}=True for {namespace}/{name}")
 
     def _audit(self, *, writes_only: bool = True) -> Iterator[dict[str, Any]]:
         for event in audit_events(self.cluster.audit_log):
