@@ -64,7 +64,7 @@ lint: setup ## Lint, formatting and import contracts
 
 .PHONY: types
 types: setup ## Type-check; the runtime also as Python 3.10, which the Neuron images hold
-	@$(BIN)/mypy $(PACKAGES) examples/demo scripts bench/serving
+	@$(BIN)/mypy $(PACKAGES) examples/demo scripts bench/serving bench/store
 	@$(BIN)/mypy --python-version 3.10 runtime/neuron_runtime
 
 .PHONY: generate

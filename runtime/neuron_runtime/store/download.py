@@ -19,17 +19,19 @@ from neuron_runtime.contract.source import StoredFile
 
 from .body import AnswerBody, BrokenOff
 from .failures import error_code, is_absent, store_failure
-from .files import ByteCount
+from .files import CHUNK, ByteCount
 from .partial import Part, PartialFile
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-# Each range costs a request, which takes as much of a processor as a megabyte.
-_PART = 32 * 1024 * 1024
-_BUFFER = 4 * 1024 * 1024
-# S3 gives about 90 MB/s to a connection.
-_THREADS = 8
+# A range costs a request, which takes as much of a processor as a megabyte. But ranges that arrive beside each other
+# end together, and what then remains to be hashed is as long as the ranges are.
+_SMALLEST_PART = 8 * 1024 * 1024
+_LARGEST_PART = 32 * 1024 * 1024
+_PARTS = 64
+# S3 gives about 90 MB/s to a connection, and the client keeps this many.
+_THREADS = 16
 _ATTEMPTS = 4
 
 
@@ -80,7 +82,7 @@ class _Transfer:
         self._item = item
         self._count = count
         self._stop = stop
-        self._partial = PartialFile(item.partial, item.file.size, _PART)
+        self._partial = PartialFile(item.partial, item.file.size, _part_size(item.file.size))
         self._resumed = self._partial.arrived
 
     def start(self, pool: ThreadPoolExecutor) -> "_Transfer":
@@ -130,12 +132,16 @@ class _Transfer:
             if answer["ContentLength"] < stop - start:
                 end = start + answer["ContentLength"]
                 raise _damaged(self._item, f"it ends after {end} of {self._item.file.size} bytes", self._bucket)
-            buffer = memoryview(bytearray(min(_BUFFER, stop - start)))
+            buffer = memoryview(bytearray(min(CHUNK, stop - start)))
             while part.position < stop and not self._stop.is_set():
                 # An endpoint that ignores ranges would send more than was asked for: the bound is ours.
                 size = body.readinto(buffer[: stop - part.position])
                 write(buffer[:size])
                 self._count.add(size)
+
+
+def _part_size(size: int) -> int:
+    return max(_SMALLEST_PART, min(size // _PARTS, _LARGEST_PART))
 
 
 def _refused(error: ClientError, bucket: str, item: Download) -> ContainerFailure:

@@ -37,6 +37,7 @@ class PartialFile:
         self.path = path
         self._size = size
         self._changed = threading.Condition()
+        self._writing = threading.Lock()
         self._failure: BaseException | None = None
         starts = range(0, size, part_size)
         arrived = self._resume(len(starts))
@@ -69,10 +70,12 @@ class PartialFile:
 
         def write(data: memoryview) -> None:
             written = 0
-            while written < len(data):
-                written += os.pwrite(descriptor, data[written:], part.position + written)
-            arrived = part.position + written - part.start
-            os.pwrite(descriptor, _ARRIVED.pack(arrived), self._size + _ARRIVED.size * part.number)
+            # The kernel lets one thread write to a file at a time, and others wait for it without sleeping.
+            with self._writing:
+                while written < len(data):
+                    written += os.pwrite(descriptor, data[written:], part.position + written)
+                arrived = part.position + written - part.start
+                os.pwrite(descriptor, _ARRIVED.pack(arrived), self._size + _ARRIVED.size * part.number)
             with self._changed:
                 part.position += written
                 self._changed.notify_all()

@@ -1,0 +1,1 @@
+"""How fast verified files come out of a store."""
