@@ -10,11 +10,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from .answering import answer, answer_at_once
 from .api_error import ApiError, internal, model_not_found, unavailable
-from .chat import answer_chat
 from .metrics import Metrics
 from .observed import Observed
 from .preparation import Preparation
+from .prompts import prepare_chat, prepare_text, tokenize
 from .state import ServedModel, ServerState
 
 _RETRY_SECONDS = 5
@@ -31,6 +32,8 @@ def build_app(state: ServerState, metrics: Metrics) -> ASGIApp:
             Route("/v1/models", routes.models),
             Route("/v1/models/{name:path}", routes.model),
             Route("/v1/chat/completions", routes.chat_completions, methods=["POST"]),
+            Route("/v1/completions", routes.completions, methods=["POST"]),
+            Route("/tokenize", routes.tokenize, methods=["POST"]),
         ],
         exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _unexpected},
     )
@@ -65,7 +68,13 @@ class _Routes:
         return JSONResponse(_model_document(model))
 
     async def chat_completions(self, request: Request) -> Response:
-        return await answer_chat(request, self._model(), self._preparation)
+        return await answer(request, self._model(), self._preparation, prepare_chat)
+
+    async def completions(self, request: Request) -> Response:
+        return await answer(request, self._model(), self._preparation, prepare_text)
+
+    async def tokenize(self, request: Request) -> Response:
+        return await answer_at_once(request, self._model(), self._preparation, tokenize)
 
     def _model(self) -> ServedModel:
         model = self._state.model

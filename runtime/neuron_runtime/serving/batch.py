@@ -9,8 +9,8 @@ from heapq import heappop, heappush
 
 from neuron_runtime.engines.base import Capabilities, DecodeRow, PrefillRow, Sampling, Step
 
-from .generation import Progress, Ticket
-from .sampling import Sampler
+from .generation import FinishReason, Progress, Ticket
+from .sampling import Sampler, token_logprobs
 
 
 class Row:
@@ -56,7 +56,10 @@ class Row:
             return Progress((), "stop")
         self._newest = token
         self._generated += 1
-        return Progress((token,), "length" if self._generated == generation.max_tokens else None)
+        reason: FinishReason | None = "length" if self._generated == generation.max_tokens else None
+        if generation.logprobs is None or step.logits is None:
+            return Progress((token,), reason)
+        return Progress((token,), reason, (token_logprobs(step.logits[index], token, generation.logprobs),))
 
     def _choose(self, step: Step, index: int) -> int:
         likeliest = int(step.tokens[index])

@@ -1,80 +1,83 @@
-"""Bodies of chat completions, whole and as server-sent events."""
+"""Bodies of chat completions."""
 
-import json
-import time
-import uuid
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from .choice import Piece, SpokenToken
 from .generation import FinishReason
+from .response_body import Head, Usage
 
-DONE = b"data: [DONE]\n\n"
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Tokens of one request."""
-
-    prompt_tokens: int
-    completion_tokens: int
-
-    def document(self) -> dict[str, int]:
-        """As OpenAI counts."""
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": self.prompt_tokens + self.completion_tokens,
-        }
+_WHOLE = "chat.completion"
+_CHUNK = "chat.completion.chunk"
 
 
 @dataclass(frozen=True)
-class ChatResponse:
-    """What all bodies that answer one request have in common."""
+class ChatFormat:
+    """How chat completions are worded."""
 
-    model: str
-    fingerprint: str
-    """Names the artifact: equal fingerprints and seeds give equal answers."""
-    include_usage: bool = False
-    id: str = field(default_factory=lambda: f"chatcmpl-{uuid.uuid4().hex}")
-    created: int = field(default_factory=lambda: int(time.time()))
+    head: Head
+    text_of: Callable[[int], str]
+    logprobs: bool
 
-    def whole(self, text: str, reason: FinishReason, usage: Usage) -> dict[str, Any]:
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream ends with the usage."""
+        return self.head.include_usage
+
+    def whole(self, choices: Sequence[Piece], usage: Usage) -> dict[str, Any]:
         """The body of an answer that is not streamed."""
-        message = {"role": "assistant", "content": text, "refusal": None}
-        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reason}
-        return {**self._head("chat.completion"), "choices": [choice], "usage": usage.document()}
+        documents = [
+            {
+                "index": choice.index,
+                "message": {"role": "assistant", "content": choice.text, "refusal": None},
+                "logprobs": self._logprobs(choice.spoken),
+                "finish_reason": choice.reason,
+            }
+            for choice in choices
+        ]
+        return {**self.head.document(_WHOLE), "choices": documents, "usage": usage.document()}
 
-    def first(self) -> bytes:
-        """The event that opens a stream."""
-        return self._event({"role": "assistant", "content": ""}, None)
+    def first(self, index: int) -> bytes:
+        """The event that opens a choice."""
+        return self._event(index, {"role": "assistant", "content": ""})
 
-    def piece(self, text: str) -> bytes:
+    def piece(self, piece: Piece) -> bytes:
         """The event for a piece of text."""
-        return self._event({"content": text}, None)
+        return self._event(piece.index, {"content": piece.text}, self._logprobs(piece.spoken))
 
-    def last(self, reason: FinishReason) -> bytes:
-        """The event that says why the text ends."""
-        return self._event({}, reason)
+    def last(self, index: int, reason: FinishReason) -> bytes:
+        """The event that says why a choice ends."""
+        return self._event(index, {}, reason=reason)
 
     def usage(self, usage: Usage) -> bytes:
-        """The event that follows the last one when the request asked for it."""
-        return server_sent_event({**self._head("chat.completion.chunk"), "choices": [], "usage": usage.document()})
+        """The event that tells the usage."""
+        return self.head.usage(_CHUNK, usage)
 
-    def _event(self, delta: dict[str, str], reason: FinishReason | None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        body = {**self._head("chat.completion.chunk"), "choices": [choice]}
-        return server_sent_event({**body, "usage": None} if self.include_usage else body)
+    def _event(
+        self,
+        index: int,
+        delta: dict[str, str],
+        logprobs: dict[str, Any] | None = None,
+        reason: FinishReason | None = None,
+    ) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
+        return self.head.event(_CHUNK, choice)
 
-    def _head(self, kind: str) -> dict[str, Any]:
-        return {
-            "id": self.id,
-            "object": kind,
-            "created": self.created,
-            "model": self.model,
-            "system_fingerprint": self.fingerprint,
-        }
+    def _logprobs(self, spoken: Sequence[SpokenToken]) -> dict[str, Any] | None:
+        if not self.logprobs:
+            return None
+        content = [
+            {
+                **self._entry(token.id, token.logprobs.chosen),
+                "top_logprobs": [self._entry(other, logprob) for other, logprob in token.logprobs.top],
+            }
+            for token in spoken
+        ]
+        return {"content": content, "refusal": None}
 
-
-def server_sent_event(document: dict[str, Any]) -> bytes:
-    """One event. JSON has no line breaks outside of strings and escapes those within, so it is one `data` line."""
-    return f"data: {json.dumps(document, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
+    def _entry(self, token: int, logprob: float) -> dict[str, Any]:
+        text = self.text_of(token)
+        # A token can be a part of a character: its bytes are not in what it decodes to.
+        whole = "\N{REPLACEMENT CHARACTER}" not in text
+        return {"token": text, "logprob": logprob, "bytes": list(text.encode()) if whole else None}

@@ -1,76 +1,98 @@
-"""One request on its way through the scheduler, seen from the event loop: pieces of text, then why they ended."""
+"""One request on its way through the scheduler, seen from the event loop: pieces of its answers, as they come."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 
 from .admission import QueueFull
 from .api_error import ApiError, internal, overloaded, unavailable
-from .chat_response import Usage
-from .detokenizer import Decode, Detokenizer, StopMatcher
-from .generation import Dropped, Event, Failed, FinishReason, Generation
+from .choice import Choice, Piece
+from .detokenizer import Decode
+from .generation import Dropped, Event, Failed, Generation, Ticket
+from .response_body import Usage
 from .scheduler import Scheduler, SchedulerClosed
 
 _RESTART_SECONDS = 10
 
 
 class Completion:
-    """Text of one answer. Use `pieces` to its end, or `close`: both let go of the engine."""
+    """The answers to one request. Use `pieces` to its end, or `close`: both let go of the engine."""
 
-    def __init__(self, scheduler: Scheduler, generation: Generation, decode: Decode, stops: tuple[str, ...]) -> None:
-        """Queue the request. Raises ApiError (429, 503) when it cannot be taken."""
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        generations: Sequence[Generation],
+        prompt_tokens: int,
+        decode: Decode,
+        stops: tuple[str, ...],
+    ) -> None:
+        """Queue one generation for each answer. Raises ApiError (429, 503) when they cannot all be taken."""
+        self._events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
-        self._detokenizer = Detokenizer(decode)
-        self._stops = StopMatcher(stops)
-        self._prompt_tokens = len(generation.prompt)
-        self._completion_tokens = 0
-        self.reason: FinishReason = "stop"
-        """Why the text ended; known after the last piece."""
+        self._choices = [Choice(index, decode, stops) for index in range(len(generations))]
+        self._prompt_tokens = prompt_tokens
+        self._tickets: list[Ticket] = []
         try:
-            self._ticket = scheduler.submit(generation, self._sink)
+            for index, generation in enumerate(generations):
+                self._tickets.append(scheduler.submit(generation, partial(self._sink, index)))
         except QueueFull as error:
+            self.close()
             raise overloaded(error.retry_after) from error
         except SchedulerClosed as error:
+            self.close()
             raise _shutting_down() from error
 
     @property
     def usage(self) -> Usage:
         """Tokens so far."""
-        return Usage(self._prompt_tokens, self._completion_tokens)
+        return Usage(self._prompt_tokens, sum(choice.tokens for choice in self._choices))
 
-    async def pieces(self) -> AsyncIterator[str]:
-        """Non-empty pieces of the answer's text. Raises ApiError: 500 if the engine fails, 503 if the server ends."""
-        while True:
-            event = await self._events.get()
+    @property
+    def size(self) -> int:
+        """Number of answers."""
+        return len(self._choices)
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        """Pieces of the answers' texts. Raises ApiError: 500 if the engine fails, 503 if the server ends."""
+        while not all(choice.ended for choice in self._choices):
+            index, event = await self._events.get()
+            choice = self._choices[index]
+            if choice.ended:
+                continue
             if isinstance(event, Failed):
                 raise internal(event.message)
             if isinstance(event, Dropped):
                 raise _shutting_down()
-            for token in event.tokens:
-                self._completion_tokens += 1
-                piece = self._stops.add(self._detokenizer.add(token))
-                if piece:
-                    yield piece
-                if self._stops.matched:
-                    self.close()
-                    return
-            if event.reason is not None:
-                rest = self._stops.add(self._detokenizer.finish()) + self._stops.finish()
-                # A stop string may have been completed by the very last piece.
-                self.reason = "stop" if self._stops.matched else event.reason
-                if rest:
-                    yield rest
-                return
+            piece = choice.take(event)
+            if choice.ended:
+                # At a stop string the engine would go on.
+                self._tickets[index].cancel()
+            if piece is not None:
+                yield piece
+
+    async def whole(self) -> list[Piece]:
+        """Each answer in one piece. Raises ApiError."""
+        pieces: list[list[Piece]] = [[] for _ in self._choices]
+        async for piece in self.pieces():
+            pieces[piece.index].append(piece)
+        return [_joined(parts) for parts in pieces]
 
     def close(self) -> None:
-        """Stop generating, if it still goes on."""
-        self._ticket.cancel()
+        """Stop generating, where it still goes on."""
+        for ticket in self._tickets:
+            ticket.cancel()
 
-    def _sink(self, event: Event) -> None:
+    def _sink(self, index: int, event: Event) -> None:
         # The loop is closed when the process is about to end; then nobody waits for the event.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+            self._loop.call_soon_threadsafe(self._events.put_nowait, (index, event))
+
+
+def _joined(parts: Sequence[Piece]) -> Piece:
+    last = parts[-1]
+    spoken = tuple(token for part in parts for token in part.spoken)
+    return Piece(last.index, "".join(part.text for part in parts), spoken, last.reason)
 
 
 def _shutting_down() -> ApiError:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal
 
-from .sampling import SamplingParameters
+from .sampling import SamplingParameters, TokenLogprobs
 
 FinishReason = Literal["stop", "length"]
 
@@ -19,6 +19,8 @@ class Generation:
     sampling: SamplingParameters
     end_tokens: frozenset[int]
     """Tokens that end the answer; they are not part of it."""
+    logprobs: int | None = None
+    """Alternatives that are told with each token; None: nothing is told."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ class Progress:
     tokens: tuple[int, ...]
     reason: FinishReason | None = None
     """Why no token follows; None while some do."""
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """One for each token, where they were asked for."""
 
 
 @dataclass(frozen=True)

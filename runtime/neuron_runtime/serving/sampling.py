@@ -1,5 +1,6 @@
 """Chooses the next token from logits. Pure: numpy in, a token out; all randomness comes from the request's seed."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,6 +8,9 @@ import numpy.typing as npt
 
 TokenLogits = npt.NDArray[np.floating]
 """float[vocabulary]: those of one token."""
+
+
+_IMPOSSIBLE = -9999.0
 
 
 class NotFinite(Exception):
@@ -21,8 +25,23 @@ class SamplingParameters:
     """0 is greedy."""
     top_p: float = 1.0
     """Share of the probability mass that the candidates must cover, in (0, 1]."""
+    top_k: int = 0
+    """Most candidates; 0: all tokens."""
+    presence_penalty: float = 0.0
+    """Taken off the logits of tokens that the answer holds."""
+    frequency_penalty: float = 0.0
+    """Taken off the logits of tokens once for each time that the answer holds them."""
     seed: int | None = None
     """Any integer. Without one, every request draws differently."""
+
+
+@dataclass(frozen=True)
+class TokenLogprobs:
+    """Natural logarithms of probabilities, as the model gives them: before temperature and penalties."""
+
+    chosen: float
+    top: tuple[tuple[int, float], ...]
+    """The likeliest tokens, with the likeliest first."""
 
 
 class Sampler:
@@ -32,21 +51,45 @@ class Sampler:
         self._parameters = parameters
         seed = parameters.seed
         self._random = np.random.Generator(np.random.PCG64(None if seed is None else seed % 2**64))
+        self._penalized = parameters.presence_penalty != 0.0 or parameters.frequency_penalty != 0.0
+        self._said: Counter[int] = Counter()
 
     def choose(self, logits: TokenLogits, likeliest: int) -> int:
         """Index of the chosen token; `likeliest` is that of the largest logit. Raises NotFinite."""
         # argmax finds a NaN where there is one.
         if not np.isfinite(logits[likeliest]):
             raise NotFinite(f"the largest of the logits is {logits[likeliest]}")
-        if self._parameters.temperature == 0.0:
+        if not self._penalized:
+            return self._draw(logits, likeliest)
+        logits = self._with_penalties(logits)
+        token = self._draw(logits, int(np.argmax(logits)))
+        self._said[token] += 1
+        return token
+
+    def _with_penalties(self, logits: TokenLogits) -> TokenLogits:
+        if not self._said:
+            return logits
+        tokens = np.fromiter(self._said.keys(), np.int64)
+        counts = np.fromiter(self._said.values(), np.float64)
+        lowered = logits.astype(np.float64)
+        lowered[tokens] -= self._parameters.presence_penalty + self._parameters.frequency_penalty * counts
+        return lowered
+
+    def _draw(self, logits: TokenLogits, likeliest: int) -> int:
+        parameters = self._parameters
+        if parameters.temperature == 0.0:
             return likeliest
-        probabilities = _probabilities(logits, self._parameters.temperature)
-        candidates = nucleus(probabilities, self._parameters.top_p)
+        kept = None
+        if 0 < parameters.top_k < len(logits):
+            kept = np.argpartition(-logits, parameters.top_k - 1)[: parameters.top_k]
+            logits = logits[kept]
+        probabilities = _probabilities(logits, parameters.temperature)
+        candidates = nucleus(probabilities, parameters.top_p)
         cumulated = np.cumsum(probabilities[candidates])
         # Drawn below the cumulated total and not below 1, so that rounding cannot point past the last candidate.
         draw = self._random.random() * cumulated[-1]
-        chosen = min(int(np.searchsorted(cumulated, draw, side="right")), len(candidates) - 1)
-        return int(candidates[chosen])
+        chosen = candidates[min(int(np.searchsorted(cumulated, draw, side="right")), len(candidates) - 1)]
+        return int(chosen if kept is None else kept[chosen])
 
 
 def nucleus(probabilities: npt.NDArray[np.float64], top_p: float) -> npt.NDArray[np.intp]:
@@ -61,6 +104,19 @@ def nucleus(probabilities: npt.NDArray[np.float64], top_p: float) -> npt.NDArray
     order = likely[np.argsort(-probabilities[likely], kind="stable")]
     reached = int(np.searchsorted(np.cumsum(probabilities[order]), top_p, side="left"))
     return order[: reached + 1]
+
+
+def token_logprobs(logits: TokenLogits, token: int, alternatives: int) -> TokenLogprobs:
+    """What the model thought of a token, and of so many of the likeliest ones."""
+    values = logits.astype(np.float64)
+    values -= values.max()
+    values -= np.log(np.exp(values).sum())
+    # JSON knows no infinity; OpenAI's API says this of tokens that cannot be.
+    np.maximum(values, _IMPOSSIBLE, out=values)
+    count = min(alternatives, len(values))
+    likeliest = np.argpartition(-values, count - 1)[:count] if count else np.empty(0, np.intp)
+    top = sorted(((int(index), float(values[index])) for index in likeliest), key=lambda entry: -entry[1])
+    return TokenLogprobs(float(values[token]), tuple(top))
 
 
 def _probabilities(logits: TokenLogits, temperature: float) -> npt.NDArray[np.float64]:

@@ -45,6 +45,10 @@ class ModelTokenizer:
         # The template writes the special tokens itself.
         return self._encode(self._template.render(messages), most, special=False)
 
+    def encode_text(self, text: str, most: int, *, special: bool) -> list[int]:
+        """A text's tokens, with those that texts of this model begin or end with if `special`. Raises PromptTooLong."""
+        return self._encode(text, most, special=special)
+
     def _encode(self, text: str, most: int, *, special: bool) -> list[int]:
         # A megabyte of text takes seconds, whatever becomes of its tokens.
         if len(text) > most * self._longest:
@@ -56,6 +60,10 @@ class ModelTokenizer:
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, special ones left out."""
         return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+
+    def text_of(self, token: int) -> str:
+        """The text of one token, by itself; that of special ones too."""
+        return self._tokenizer.decode([token], skip_special_tokens=False)
 
 
 def load_tokenizer(folder: Path) -> ModelTokenizer:

@@ -8,6 +8,7 @@ import pytest
 
 from neuron_runtime.serving.api_error import ApiError
 from neuron_runtime.serving.chat_request import ChatRequest, parse_chat_request
+from neuron_runtime.serving.sampling import SamplingParameters
 
 _BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -49,16 +50,21 @@ def _parse(**parameters: Any) -> ChatRequest:
             "invalid_value",
         ),
         ({"model": 3}, "model", "invalid_value"),
-        ({"n": 2}, "n", "unsupported_parameter"),
-        ({"logprobs": True}, "logprobs", "unsupported_parameter"),
-        ({"frequency_penalty": 0.5}, "frequency_penalty", "unsupported_parameter"),
+        ({"n": 0}, "n", "invalid_value"),
+        ({"n": 17}, "n", "invalid_value"),
+        ({"n": True}, "n", "invalid_value"),
+        ({"logprobs": 0}, "logprobs", "invalid_value"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_value"),
+        ({"top_logprobs": 2}, "top_logprobs", None),
+        ({"frequency_penalty": 2.1}, "frequency_penalty", "invalid_value"),
+        ({"frequency_penalty": False}, "frequency_penalty", "invalid_value"),
+        ({"presence_penalty": -2.1}, "presence_penalty", "invalid_value"),
+        ({"top_k": -2}, "top_k", "invalid_value"),
         ({"response_format": {"type": "json_object"}}, "response_format", "unsupported_parameter"),
         ({"tools": [{"type": "function"}]}, "tools", "unsupported_parameter"),
-        ({"top_k": 5}, "top_k", "unknown_parameter"),
-        ({"n": True}, "n", "unsupported_parameter"),
-        ({"top_logprobs": False}, "top_logprobs", "unsupported_parameter"),
-        ({"frequency_penalty": False}, "frequency_penalty", "unsupported_parameter"),
-        ({"logprobs": 0}, "logprobs", "unsupported_parameter"),
+        ({"best_of": 5}, "best_of", "unknown_parameter"),
+        ({"store": 0}, "store", "unsupported_parameter"),
+        ({"parallel_tool_calls": 1}, "parallel_tool_calls", "unsupported_parameter"),
         ({"messages": [{"role": "user", "content": "x"}] * 2049}, "messages", "invalid_value"),
         (
             {"messages": [{"role": "user", "content": "x", "tool_calls": []}]},
@@ -158,7 +164,7 @@ def test_a_missing_parameter_is_named(name: str) -> None:
 
 def test_values_that_mean_nothing_are_accepted() -> None:
     request = _parse(
-        n=1, frequency_penalty=0.0, logit_bias={}, tools=[], response_format={"type": "text"}, user="u", logprobs=None
+        n=1, top_k=None, frequency_penalty=None, logit_bias={}, tools=[], response_format={"type": "text"}, user="u"
     )
     assert request == _parse()
 
@@ -174,11 +180,24 @@ def test_text_parts_are_joined_and_developer_is_the_system() -> None:
 
 
 def test_defaults_and_values() -> None:
-    plain = _parse()
+    plain = _parse().options
     assert (plain.max_tokens, plain.stops, plain.stream, plain.include_usage) == (None, (), False, False)
     assert (plain.sampling.temperature, plain.sampling.top_p, plain.sampling.seed) == (1.0, 1.0, None)
     full = _parse(
-        temperature=0, top_p=0.5, seed=3, stop="x", max_tokens=7, stream=True, stream_options={"include_usage": True}
-    )
+        temperature=0,
+        top_p=0.5,
+        top_k=4,
+        presence_penalty=1,
+        frequency_penalty=-0.5,
+        seed=3,
+        stop="x",
+        max_tokens=7,
+        n=2,
+        logprobs=True,
+        top_logprobs=3,
+        stream=True,
+        stream_options={"include_usage": True},
+    ).options
     assert (full.max_tokens, full.stops, full.stream, full.include_usage) == (7, ("x",), True, True)
-    assert (full.sampling.temperature, full.sampling.top_p, full.sampling.seed) == (0.0, 0.5, 3)
+    assert full.sampling == SamplingParameters(0.0, 0.5, 4, 1.0, -0.5, 3)
+    assert (full.choices, full.logprobs) == (2, 3)

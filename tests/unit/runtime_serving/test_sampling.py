@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from neuron_runtime.serving.sampling import NotFinite, Sampler, SamplingParameters, nucleus
+from neuron_runtime.serving.sampling import NotFinite, Sampler, SamplingParameters, nucleus, token_logprobs
 
 
 def _logits(*probabilities: float) -> np.ndarray:
@@ -79,3 +79,35 @@ def test_a_tiny_temperature_does_not_overflow() -> None:
     sampler = Sampler(SamplingParameters(temperature=1e-6, seed=1))
     with np.errstate(over="raise", invalid="raise"):
         assert _draw(sampler, np.array([-1e4, 1e4, 9.9e3], dtype=np.float32)) == 1
+
+
+def test_top_k_leaves_the_likeliest() -> None:
+    sampler = Sampler(SamplingParameters(top_k=2, seed=1))
+    assert {_draw(sampler, _logits(0.1, 0.4, 0.15, 0.35)) for _ in range(500)} == {1, 3}
+    everything = Sampler(SamplingParameters(top_k=50, seed=1))
+    assert {_draw(everything, _logits(0.1, 0.4, 0.15, 0.35)) for _ in range(500)} == {0, 1, 2, 3}
+
+
+def test_penalties_are_for_what_the_answer_holds() -> None:
+    logits = np.array([3.0, 2.5, 0.0], dtype=np.float32)
+    presence = Sampler(SamplingParameters(temperature=0.0, presence_penalty=1.0))
+    # Both are lowered once, and then the first is ahead again.
+    assert [_draw(presence, logits) for _ in range(4)] == [0, 1, 0, 0]
+    frequency = Sampler(SamplingParameters(temperature=0.0, frequency_penalty=1.0))
+    assert [_draw(frequency, logits) for _ in range(6)] == [0, 1, 0, 1, 0, 1]
+    rewarded = Sampler(SamplingParameters(temperature=0.0, presence_penalty=-2.0))
+    assert [_draw(rewarded, logits) for _ in range(3)] == [0, 0, 0]
+    assert logits.tolist() == [3.0, 2.5, 0.0]
+
+
+def test_logprobs_are_those_of_the_model() -> None:
+    told = token_logprobs(_logits(0.1, 0.4, 0.2, 0.3), 0, 2)
+    assert np.isclose(told.chosen, np.log(0.1))
+    assert [token for token, _ in told.top] == [1, 3]
+    assert np.allclose([logprob for _, logprob in told.top], np.log([0.4, 0.3]))
+    assert token_logprobs(_logits(0.5, 0.5), 1, 0).top == ()
+    assert len(token_logprobs(_logits(0.5, 0.5), 1, 20).top) == 2
+
+
+def test_logprobs_are_numbers_even_of_what_cannot_be() -> None:
+    assert token_logprobs(np.array([0.0, -np.inf], dtype=np.float32), 1, 2).chosen == -9999.0

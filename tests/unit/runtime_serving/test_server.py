@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import openai
 import pytest
 import uvicorn
 
+from neuron_runtime.engines.base import Sampling
 from neuron_runtime.serving.app import build_app
 from neuron_runtime.serving.metrics import Metrics
 from neuron_runtime.serving.request_body import BODY_LIMIT
@@ -124,6 +127,137 @@ def test_events_on_the_wire(server: _Running) -> None:
     assert all("usage" not in document for document in documents)
 
 
+def test_several_answers(server: _Running) -> None:
+    answer = server.client.chat.completions.create(model="tiny/chat", messages=_ask("hi"), n=2)
+    assert [(choice.index, choice.message.content) for choice in answer.choices] == [(0, _ANSWER), (1, _ANSWER)]
+    assert answer.usage is not None
+    assert answer.usage.prompt_tokens == len(server.session.prompt)
+    assert answer.usage.completion_tokens == 2 * len(_ANSWER.encode())
+
+
+def test_several_answers_in_one_stream(server: _Running) -> None:
+    texts, reasons = ["", ""], ["", ""]
+    for chunk in server.client.chat.completions.create(model="tiny/chat", messages=_ask("hi"), n=2, stream=True):
+        (choice,) = chunk.choices
+        texts[choice.index] += choice.delta.content or ""
+        reasons[choice.index] += choice.finish_reason or ""
+    assert texts == [_ANSWER, _ANSWER]
+    assert reasons == ["stop", "stop"]
+
+
+def test_more_answers_than_there_is_room_for_leave_nothing_behind(server: _Running) -> None:
+    with pytest.raises(openai.RateLimitError):
+        server.client.chat.completions.create(model="tiny/chat", messages=_ask("hi"), n=3)
+    assert server.model.scheduler.wait_until_idle(_WAIT)
+
+
+def test_seeds_make_answers_that_come_again_and_differ_from_each_other(server: _Running) -> None:
+    vocabulary = server.session.capabilities.vocabulary
+    server.session.speak = lambda _prompt, _said: np.zeros(vocabulary, np.float32)
+
+    def ask() -> list[str | None]:
+        answer = server.client.chat.completions.create(
+            model="tiny/chat", messages=_ask("hi"), n=2, seed=5, max_tokens=8
+        )
+        return [choice.message.content for choice in answer.choices]
+
+    first = ask()
+    assert first == ask()
+    assert first[0] != first[1]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_logprobs_of_a_chat(server: _Running, stream: bool) -> None:
+    ask = {"model": "tiny/chat", "messages": _ask("hi"), "logprobs": True, "top_logprobs": 2, "stream": stream}
+    response = httpx.post(f"{server.url}/v1/chat/completions", json=ask)
+    if stream:
+        events = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
+        told = [event["choices"][0]["logprobs"] for event in events]
+        entries = [entry for logprobs in told if logprobs for entry in logprobs["content"]]
+    else:
+        entries = response.json()["choices"][0]["logprobs"]["content"]
+    assert len(entries) == len(_ANSWER.encode())
+    assert (entries[0]["token"], entries[0]["bytes"], entries[0]["logprob"]) == ("G", [71], pytest.approx(0.0))
+    # The first byte of a character is no character.
+    assert (entries[2]["token"], entries[2]["bytes"]) == ("\N{REPLACEMENT CHARACTER}", None)
+    assert [len(entry["top_logprobs"]) for entry in entries] == [2] * len(entries)
+    assert entries[0]["top_logprobs"][0]["token"] == "G"
+
+
+def test_completions(server: _Running) -> None:
+    answer = server.client.completions.create(model="tiny/chat", prompt="hi", max_tokens=40, temperature=0, logprobs=1)
+    assert (answer.choices[0].text, answer.choices[0].finish_reason) == (_ANSWER, "stop")
+    assert answer.object == "text_completion"
+    assert server.session.tokenizer.decode(server.session.prompt) == "hi"
+    logprobs = answer.choices[0].logprobs
+    assert logprobs is not None and logprobs.tokens is not None and logprobs.text_offset is not None
+    assert logprobs.tokens[:2] == ["G", "r"]
+    assert logprobs.text_offset[:5] == [0, 1, 2, 2, 3]
+    assert answer.usage is not None and answer.usage.prompt_tokens == 2
+
+
+def test_completions_are_short_unless_they_are_asked_to_be_long(server: _Running) -> None:
+    answer = server.client.completions.create(model="tiny/chat", prompt="hi")
+    assert answer.usage is not None and answer.usage.completion_tokens == 16
+    assert answer.choices[0].finish_reason == "length"
+
+
+def test_completions_in_a_stream(server: _Running) -> None:
+    chunks = list(
+        server.client.completions.create(
+            model="tiny/chat", prompt="hi", max_tokens=40, stream=True, stream_options={"include_usage": True}
+        )
+    )
+    *texts, usage = chunks
+    assert "".join(chunk.choices[0].text for chunk in texts) == _ANSWER
+    assert texts[-1].choices[0].finish_reason == "stop"
+    assert usage.usage is not None and usage.usage.completion_tokens == len(_ANSWER.encode())
+
+
+def test_completions_of_tokens_and_of_several_prompts(server: _Running) -> None:
+    tokens = server.session.tokenizer.encode("from tokens").ids
+    server.client.completions.create(model="tiny/chat", prompt=tokens, max_tokens=1)
+    assert server.session.prompt == tokens
+    answer = server.client.completions.create(model="tiny/chat", prompt=["a", "bc"], max_tokens=1)
+    assert [choice.index for choice in answer.choices] == [0, 1]
+    assert answer.usage is not None and (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "param", "code"),
+    [
+        ({"prompt": "hi", "echo": True}, "echo", "unsupported_parameter"),
+        ({"prompt": ""}, "prompt", "invalid_prompt"),
+        ({"prompt": [257]}, "prompt", "unknown_token"),
+        ({"prompt": "x" * 60, "max_tokens": 5}, "prompt", "context_length_exceeded"),
+        ({"prompt": "x" * 100_000}, "prompt", "context_length_exceeded"),
+        ({"prompt": [1] * 65}, "prompt", "context_length_exceeded"),
+    ],
+)
+def test_completions_that_are_refused(server: _Running, parameters: dict[str, Any], param: str, code: str) -> None:
+    response = httpx.post(f"{server.url}/v1/completions", json={"model": "tiny/chat", **parameters})
+    error = response.json()["error"]
+    assert (response.status_code, error["param"], error["code"]) == (400, param, code)
+    assert server.session.calls == []
+
+
+def test_graphs_that_choose_tokens_themselves_heed_no_sampling(server: _Running) -> None:
+    server.session.capabilities = replace(server.session.capabilities, sampling=Sampling.ON_DEVICE)
+    with pytest.raises(openai.BadRequestError) as caught:
+        server.client.chat.completions.create(model="tiny/chat", messages=_ask("hi"), temperature=0.5)
+    assert (caught.value.param, caught.value.code) == ("temperature", "unsupported_parameter")
+
+
+def test_tokenize(server: _Running) -> None:
+    answer = httpx.post(f"{server.url}/tokenize", json={"model": "tiny/chat", "prompt": "Grüße"}).json()
+    tokens = server.session.tokenizer.encode("Grüße").ids
+    assert answer == {"count": 7, "max_model_len": MAX_MODEL_LENGTH, "tokens": tokens}
+    chat = httpx.post(f"{server.url}/tokenize", json={"messages": _ask("hi")}).json()
+    assert server.session.tokenizer.decode(chat["tokens"], skip_special_tokens=False) == f"u:hi{END}a:"
+    refused = httpx.post(f"{server.url}/tokenize", json={"model": "other", "prompt": "x"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (404, "model")
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_stop_strings_end_the_answer_and_the_engines_work(server: _Running, stream: bool) -> None:
     server.say("one two three " * 3)
@@ -180,8 +314,8 @@ def test_errors_are_those_that_openais_client_knows(server: _Running) -> None:
         create(model="tiny/chat", messages=_ask("hi"), temperature=9)
     assert (invalid.value.param, invalid.value.type) == ("temperature", "invalid_request_error")
     with pytest.raises(openai.BadRequestError) as unsupported:
-        create(model="tiny/chat", messages=_ask("hi"), n=2)
-    assert (unsupported.value.param, unsupported.value.code) == ("n", "unsupported_parameter")
+        create(model="tiny/chat", messages=_ask("hi"), logit_bias={"1": 5})
+    assert (unsupported.value.param, unsupported.value.code) == ("logit_bias", "unsupported_parameter")
 
 
 @pytest.mark.parametrize(
@@ -302,12 +436,15 @@ def test_a_client_that_leaves_before_its_body_is_there(server: _Running, caplog:
 
 
 def test_paths_cannot_forge_lines_of_log(server: _Running, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO"):
+    def lines() -> list[str]:
+        return [record.getMessage() for record in caplog.records if record.name.endswith("observed")]
+
+    with caplog.at_level("INFO", logger="neuron_runtime.serving.observed"):
         httpx.get(f"{server.url}/a%0AINFO:%20forged")
         httpx.get(f"{server.url}/{'b' * 5000}")
-    lines = [record.getMessage() for record in caplog.records if record.name.endswith("observed")]
-    assert len(lines) == 2
-    assert all("\n" not in line and len(line) < 300 for line in lines)
+        # A line is written when the answer is out already.
+        _until(lambda: len(lines()) == 2)
+    assert all("\n" not in line and len(line) < 300 for line in lines())
 
 
 def test_metrics(server: _Running) -> None:
