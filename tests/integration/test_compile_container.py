@@ -371,6 +371,18 @@ def test_an_upload_that_hangs_does_not_keep_a_container_that_is_told_to_end(plat
     assert platform.store.read_artifact_manifest(request.digest) is None
 
 
+def test_a_download_that_hangs_does_not_keep_a_container_that_is_told_to_end(
+    platform: _Platform, endpoint: str
+) -> None:
+    with breaking_proxy(int(endpoint.rsplit(":", 1)[1])) as proxy:
+        proxy.hold_answers_after = 50_000
+        variables = {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{proxy.port}"}
+        with platform.container(platform.spec(platform.request()), variables=variables) as container:
+            assert proxy.holding.wait(_WAIT)
+            container.process.send_signal(signal.SIGTERM)
+            assert container.process.wait(10) == 128 + signal.SIGTERM
+
+
 def test_a_container_that_is_told_to_end_takes_its_compilers_with_it(platform: _Platform) -> None:
     request = platform.request()
     with platform.container(platform.spec(request), start=_REAL) as container:
