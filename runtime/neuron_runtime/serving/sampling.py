@@ -11,6 +11,9 @@ TokenLogits = npt.NDArray[np.floating]
 
 
 _IMPOSSIBLE = -9999.0
+_SMALLEST_TEMPERATURE = 1e-6
+_BLOCK = 256
+_BELOW_ONE = 1.0 - 2.0**-52
 
 
 class NotFinite(Exception):
@@ -83,16 +86,16 @@ class Sampler:
         if 0 < parameters.top_k < len(logits):
             kept = np.argpartition(-logits, parameters.top_k - 1)[: parameters.top_k]
             logits = logits[kept]
-        probabilities = _probabilities(logits, parameters.temperature)
-        candidates = nucleus(probabilities, parameters.top_p)
-        cumulated = np.cumsum(probabilities[candidates])
-        # Drawn below the cumulated total and not below 1, so that rounding cannot point past the last candidate.
-        draw = self._random.random() * cumulated[-1]
-        chosen = candidates[min(int(np.searchsorted(cumulated, draw, side="right")), len(candidates) - 1)]
-        return int(chosen if kept is None else kept[chosen])
+        weights = _weights(logits, parameters.temperature)
+        if parameters.top_p < 1.0:
+            candidates = nucleus(weights / weights.sum(dtype=np.float64), parameters.top_p)
+            weights = weights[candidates]
+            kept = candidates if kept is None else kept[candidates]
+        chosen = pick(weights, self._random.random())
+        return chosen if kept is None else int(kept[chosen])
 
 
-def nucleus(probabilities: npt.NDArray[np.float64], top_p: float) -> npt.NDArray[np.intp]:
+def nucleus(probabilities: npt.NDArray[np.floating], top_p: float) -> npt.NDArray[np.intp]:
     """Indices of the smallest set of most probable tokens whose probabilities reach `top_p`."""
     if top_p >= 1.0:
         return np.arange(len(probabilities))
@@ -104,6 +107,20 @@ def nucleus(probabilities: npt.NDArray[np.float64], top_p: float) -> npt.NDArray
     order = likely[np.argsort(-probabilities[likely], kind="stable")]
     reached = int(np.searchsorted(np.cumsum(probabilities[order]), top_p, side="left"))
     return order[: reached + 1]
+
+
+def pick(weights: npt.NDArray[np.floating], draw: float) -> int:
+    """Index that holds the share `draw` of all weights, counted from the first."""
+    # Sums of blocks, and then one block: a running sum over a whole vocabulary takes longer than all else here.
+    starts = np.arange(0, len(weights), _BLOCK)
+    blocks = np.cumsum(np.add.reduceat(weights, starts), dtype=np.float64)
+    # Below the sums whatever rounding does, so that nothing without weight is ever pointed at.
+    wanted = min(draw, _BELOW_ONE) * blocks[-1]
+    block = int(np.searchsorted(blocks, wanted, side="right"))
+    before = blocks[block - 1] if block else 0.0
+    within = np.cumsum(weights[starts[block] : starts[block] + _BLOCK], dtype=np.float64)
+    position = int(np.searchsorted(within, min(wanted - before, within[-1] * _BELOW_ONE), side="right"))
+    return int(starts[block]) + position
 
 
 def token_logprobs(logits: TokenLogits, token: int, alternatives: int) -> TokenLogprobs:
@@ -119,9 +136,11 @@ def token_logprobs(logits: TokenLogits, token: int, alternatives: int) -> TokenL
     return TokenLogprobs(float(values[token]), tuple(top))
 
 
-def _probabilities(logits: TokenLogits, temperature: float) -> npt.NDArray[np.float64]:
+def _weights(logits: TokenLogits, temperature: float) -> npt.NDArray[np.floating]:
+    """Probabilities but for a factor. In the logits' own precision: in float64 this takes longer than small models."""
     # The maximum is taken off before the division: a temperature close to 0 must not overflow to inf - inf.
-    shifted = (logits.astype(np.float64) - float(np.max(logits))) / temperature
-    weights = np.exp(shifted)
-    normalized: npt.NDArray[np.float64] = weights / weights.sum()
-    return normalized
+    weights: npt.NDArray[np.floating] = logits - logits.max()
+    # Dividing by less could overflow; what is not the maximum has no weight long before.
+    weights /= max(temperature, _SMALLEST_TEMPERATURE)
+    np.exp(weights, out=weights)
+    return weights

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from neuron_runtime.serving.sampling import NotFinite, Sampler, SamplingParameters, nucleus, token_logprobs
+from neuron_runtime.serving.sampling import NotFinite, Sampler, SamplingParameters, nucleus, pick, token_logprobs
 
 
 def _logits(*probabilities: float) -> np.ndarray:
@@ -111,3 +113,13 @@ def test_logprobs_are_those_of_the_model() -> None:
 
 def test_logprobs_are_numbers_even_of_what_cannot_be() -> None:
     assert token_logprobs(np.array([0.0, -np.inf], dtype=np.float32), 1, 2).chosen == -9999.0
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=600).filter(any), st.floats(0, 1))
+def test_a_share_of_the_weights_is_where_a_running_sum_has_it(weights: list[int], draw: float) -> None:
+    total = sum(weights)
+    picked = pick(np.array(weights, dtype=np.float32), draw)
+    assert weights[picked] > 0
+    # Whole numbers are summed exactly; the share itself is rounded.
+    assert sum(weights[:picked]) <= draw * total * (1 + 1e-12)
+    assert sum(weights[: picked + 1]) >= draw * total * (1 - 1e-12)
