@@ -22,6 +22,8 @@ class Task(str, Enum):
     """What the model is asked for."""
 
     TEXT_GENERATION = "TextGeneration"
+    EMBEDDING = "Embedding"
+    """One vector for each text."""
 
 
 class DType(str, Enum):
@@ -46,13 +48,14 @@ class Shapes(ContractModel):
     """Static shapes: a graph is compiled for each bucket, and nothing longer or wider can be run."""
 
     max_model_length: PositiveInt
-    """Tokens of prompt and answer together that one sequence can hold."""
+    """Tokens of prompt and answer together that one sequence can hold; of an encoder, those of one text."""
     max_batch_size: PositiveInt
-    """Sequences that the KV cache has room for (slots)."""
+    """Sequences that the KV cache has room for (slots); of an encoder, the texts of one step."""
     context_lengths: tuple[PositiveInt, ...]
-    """Tokens that one prefill step takes, ascending; longer prompts run in several steps."""
+    """Tokens that one prefill step takes, ascending; longer prompts run in several steps. Of an encoder, the lengths
+    that texts are padded to, up to `max_model_length`."""
     token_generation_batches: tuple[PositiveInt, ...]
-    """Sequences that one decode step advances, ascending."""
+    """Sequences that one decode step advances, ascending; of an encoder, none."""
     token_generation_lengths: tuple[PositiveInt, ...] | None = None
     """Contexts that decode graphs attend to, ascending up to `max_model_length`; absent: that one alone. Each has its
     graphs, and a short context is not read to the length of a long one."""

@@ -11,6 +11,8 @@ from pydantic import Field, NonNegativeInt, StringConstraints
 
 from .digests import ContractModel, Digest, digest_of
 
+POOLING = "1_Pooling/config.json"
+
 _WEIGHT_SUFFIX = ".safetensors"
 _METADATA_SUFFIXES = (".json", ".jinja", ".model")
 _METADATA_NAMES = frozenset({"merges.txt", "vocab.txt"})
@@ -30,9 +32,12 @@ def is_taken(path: str) -> bool:
     """Whether a file of a repository belongs to the snapshot: safetensors, tokenizer and configuration.
 
     Only files at the top level: subfolders of hub repositories hold other formats of the same weights
-    (`onnx/`, `original/`), and pickled weights (`*.bin`, `*.pt`) are never taken.
+    (`onnx/`, `original/`), and pickled weights (`*.bin`, `*.pt`) are never taken. The one exception: how
+    sentence-transformers makes one vector of many stands in a folder.
     """
     pure = PurePosixPath(path)
+    if path == POOLING:
+        return True
     if pure.is_absolute() or len(pure.parts) != 1 or pure.name.startswith("."):
         return False
     return pure.name.endswith((_WEIGHT_SUFFIX, *_METADATA_SUFFIXES)) or pure.name in _METADATA_NAMES

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from neuron_runtime.contract.artifact import ArtifactManifest, Graph
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
-from neuron_runtime.contract.request import CompileRequest
+from neuron_runtime.contract.request import CompileRequest, Task
 
 from .base import Compiled, Config, Report, Session
+from .bert_config import BertConfig, parse_bert_config
 from .cpu_jobs import Job, JobRunner
 from .cpu_toolchain import GRAPHS, compile_mismatches, compiler_version, load_mismatches, torch_version
 from .llama_config import LlamaConfig, parse_llama_config
@@ -28,15 +29,16 @@ _WEIGHTS_SECONDS_PER_GIB = 10.0
 
 
 class CPUEngine:
-    """Compiles and loads Llamas for x86-64 CPUs."""
+    """Compiles and loads Llamas and BERT encoders for x86-64 CPUs."""
 
     def toolchain(self) -> dict[str, str]:
         """torch, the C++ compiler with its major version, and our graphs; `march` is chosen, not found."""
         return {"torch": torch_version(), "cxx": compiler_version(), "graphs": GRAPHS}
 
     def describe(self, request: CompileRequest, config: Config) -> tuple[Graph, ...]:
-        """A graph for each length of a prefill step, and for each batch and context of decode."""
-        model, shapes = parse_llama_config(config), request.shapes
+        """Graphs for each length of a prefill step and each batch and context of decode; an encoder's, for each length
+        and batch."""
+        model, shapes = _parse(request, config), request.shapes
         if request.tensor_parallel_size != 1:
             raise _unsupported(f"tensor_parallel_size {request.tensor_parallel_size}: a CPU is not split")
         if request.flags:
@@ -44,6 +46,11 @@ class CPUEngine:
         if shapes.max_model_length > model.max_positions:
             raise _unsupported(
                 f"max_model_length {shapes.max_model_length}: the model knows {model.max_positions} positions"
+            )
+        if request.task is Task.EMBEDDING:
+            batches = sorted({1, shapes.max_batch_size})
+            return tuple(
+                _graph("encode", batch, tokens, tokens) for batch in batches for tokens in shapes.context_lengths
             )
         prefill = (_graph("prefill", 1, tokens, shapes.max_model_length) for tokens in shapes.context_lengths)
         contexts = shapes.token_generation_lengths or (shapes.max_model_length,)
@@ -64,7 +71,7 @@ class CPUEngine:
         work = output.parent / "compile"
         for folder in (output, work / "cache", work / "tmp", work / "logs"):
             folder.mkdir(parents=True, exist_ok=True)
-        jobs = _jobs(request, graphs, parse_llama_config(document), source, output)
+        jobs = _jobs(request, graphs, _parse(request, document).layers, source, output)
         environment = {
             **os.environ,
             "TORCHINDUCTOR_CACHE_DIR": str(work / "cache"),
@@ -95,11 +102,14 @@ class CPUEngine:
 
     def load(self, manifest: ArtifactManifest, artifact: Path, source: Path, threads: int) -> Session:
         """Load verified files, to run on so many CPU threads."""
+        from .cpu_encoder_session import CPUEncoderSession
         from .cpu_session import CPUSession
 
-        config = parse_llama_config(read_config(source))
+        config = read_config(source)
         try:
-            return CPUSession(manifest, artifact, config, threads)
+            if manifest.request.task is Task.EMBEDDING:
+                return CPUEncoderSession(manifest, artifact, parse_bert_config(config), threads)
+            return CPUSession(manifest, artifact, parse_llama_config(config), threads)
         except (RuntimeError, OSError, KeyError, ValueError) as error:
             raise ContainerFailure(
                 FailureCode.ARTIFACT_INCOMPATIBLE, f"the artifact {manifest.digest} does not load: {error}"
@@ -120,13 +130,16 @@ def _graph(kind: str, batch: int, tokens: int, context_length: int) -> Graph:
     )
 
 
-def _jobs(
-    request: CompileRequest, graphs: tuple[Graph, ...], config: LlamaConfig, source: Path, output: Path
-) -> list[Job]:
+def _parse(request: CompileRequest, config: Config) -> BertConfig | LlamaConfig:
+    return parse_bert_config(config) if request.task is Task.EMBEDDING else parse_llama_config(config)
+
+
+def _jobs(request: CompileRequest, graphs: tuple[Graph, ...], layers: int, source: Path, output: Path) -> list[Job]:
     """One job for each graph, and one for the weights."""
 
     def job(graph: Graph | None, expected_seconds: float) -> Job:
         document = {
+            "task": request.task.value,
             "graph": None if graph is None else graph.to_document(),
             "source": str(source),
             "output": str(output / (WEIGHTS if graph is None else graph.path)),
@@ -137,7 +150,7 @@ def _jobs(
         return Job("weights" if graph is None else graph.name, json.dumps(document), expected_seconds)
 
     size = sum(file.stat().st_size for file in source.glob("*.safetensors")) / 2**30
-    compilations = [job(graph, _GRAPH_SECONDS + _LAYER_SECONDS * config.layers) for graph in graphs]
+    compilations = [job(graph, _GRAPH_SECONDS + _LAYER_SECONDS * layers) for graph in graphs]
     return [*compilations, job(None, _WEIGHTS_SECONDS + _WEIGHTS_SECONDS_PER_GIB * size)]
 
 

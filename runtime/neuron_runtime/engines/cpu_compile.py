@@ -9,13 +9,19 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from pydantic import BaseModel
 
 from neuron_runtime.contract.artifact import Graph
 from neuron_runtime.contract.outcome import ContainerFailure
+from neuron_runtime.contract.request import Task
 
+from .base import Config
+from .bert import Bert
+from .bert_config import parse_bert_config, read_vector_settings
+from .bert_weights import write_bert_weights
 from .cpu import read_config
 from .cpu_toolchain import VECTOR_BITS
 from .llama import Llama
@@ -30,6 +36,7 @@ _ASSUMED_THREADS = 4
 class CompileJob(BaseModel):
     """One graph, or without a graph the weights."""
 
+    task: Task
     graph: Graph | None
     source: Path
     output: Path
@@ -40,18 +47,34 @@ class CompileJob(BaseModel):
 
 def run(job: CompileJob) -> None:
     """Raises ContainerFailure, or whatever the compiler raises."""
-    config = parse_llama_config(read_config(job.source))
-    if job.graph is None:
+    run_task = _encoder if job.task is Task.EMBEDDING else _generator
+    run_task(job, read_config(job.source))
+
+
+def _encoder(job: CompileJob, document: Config) -> None:
+    config, vectors, graph = parse_bert_config(document), read_vector_settings(job.source), job.graph
+    if graph is None:
+        write_bert_weights(config, vectors, job.source, job.output)
+        return
+    tokens = torch.zeros(graph.batch_size, graph.tokens, dtype=torch.int64)
+    lengths = torch.ones(graph.batch_size, dtype=torch.int64)
+    _compile(Bert(config, vectors), (tokens, lengths), job)
+
+
+def _generator(job: CompileJob, document: Config) -> None:
+    config, graph = parse_llama_config(document), job.graph
+    if graph is None:
         write_llama_weights(config, job.context_length, job.source, job.output)
         return
-    _compile(config, job, job.graph)
+    model = Llama(config, job.context_length, graph.context_length)
+    _compile(model, _generator_arguments(config, job, graph), job)
 
 
-def _compile(config: LlamaConfig, job: CompileJob, graph: Graph) -> None:
+def _generator_arguments(config: LlamaConfig, job: CompileJob, graph: Graph) -> tuple[Any, ...]:
     batch, tokens = graph.batch_size, graph.tokens
     shape = (job.slots, job.context_length + 1, config.key_value_heads, config.head_size)
     keys, values = ([torch.zeros(shape) for _ in range(config.layers)] for _ in range(2))
-    arguments = (
+    return (
         torch.zeros(batch, tokens, dtype=torch.int64),
         torch.arange(batch),
         torch.arange(tokens).repeat(batch, 1),
@@ -59,9 +82,11 @@ def _compile(config: LlamaConfig, job: CompileJob, graph: Graph) -> None:
         keys,
         values,
     )
+
+
+def _compile(model: torch.nn.Module, arguments: tuple[Any, ...], job: CompileJob) -> None:
     with torch.no_grad():
-        model = Llama(config, job.context_length, graph.context_length).eval()
-        program = torch.export.export(model, arguments, strict=False)
+        program = torch.export.export(model.eval(), arguments, strict=False)
     with tempfile.TemporaryDirectory() as folder:
         package = torch._inductor.aoti_compile_and_package(
             program, package_path=f"{folder}/graph.pt2", inductor_configs=_configuration(job.march)
