@@ -286,6 +286,37 @@ def test_cancelling_frees_the_slot_before_the_next_step_within_a_turn() -> None:
     assert [row.slot for row in decoded] == [1]
 
 
+def test_cancelling_between_two_steps_that_share_the_rows() -> None:
+    bench = _Bench(decode_batches=(2,), prefill_batches=(4,))
+    clients = [bench.submit([number], max_tokens=9) for number in range(4)]
+    bench.turns()
+
+    def leave(_event: Event) -> None:
+        bench.cancel(clients[3])
+
+    assert clients[0].ticket is not None
+    clients[0].ticket.sink = leave
+    bench.session.calls.clear()
+    bench.turns()
+    assert [[row.slot for row in call] for call in bench.session.calls] == [[0, 1], [2]]
+
+
+def test_a_request_that_is_cancelled_during_a_step_hears_nothing_of_it() -> None:
+    bench = _Bench()
+    client = bench.submit([1], max_tokens=9)
+    bench.turns()
+    heard = len(client.events)
+
+    def speak(prompt: Sequence[int], said: Sequence[int]) -> npt.NDArray[np.float32]:
+        bench.cancel(client)
+        return _speak(prompt, said)
+
+    bench.session.speak = speak
+    bench.turns()
+    assert len(client.events) == heard
+    bench.until_idle()
+
+
 def test_a_request_that_left_the_queue_never_runs() -> None:
     bench = _Bench(slots=1, decode_batches=(1,))
     bench.submit([1], max_tokens=3)
@@ -365,6 +396,14 @@ def test_a_static_batch_starts_together_and_ends_before_the_next_one() -> None:
     assert [[row.slot for row in call] for call in bench.session.calls] == [[0, 1], [0, 1], [0], [0], [0], [0]]
 
 
+def test_a_static_batch_is_what_one_step_of_each_kind_takes() -> None:
+    bench = _Bench(slots=8, static_batch=True, prefill_batches=(3,), decode_batches=(4,))
+    for number in range(5):
+        bench.submit([number], max_tokens=2)
+    bench.until_idle()
+    assert [len(call) for call in bench.session.calls] == [3, 3, 2, 2]
+
+
 def test_prompts_share_a_step_as_long_as_nobody_waits_for_it() -> None:
     bench = _Bench(slots=5, prefill_batches=(1, 3), decode_batches=(1, 5))
     for number in range(3):
@@ -387,16 +426,22 @@ def test_one_call_of_the_sink_for_each_step() -> None:
     assert client.end == "length"
 
 
-def test_cancelled_requests_do_not_count_as_those_that_ended() -> None:
-    bench = _Bench()
-    cancelled = bench.submit([1], max_tokens=9)
-    bench.turns()
-    bench.cancel(cancelled)
-    bench.until_idle()
-    assert bench.value("request_duration_seconds_count") == 0
-    bench.submit([1], max_tokens=1)
-    bench.until_idle()
-    assert bench.value("request_duration_seconds_count") == 1
+@pytest.mark.parametrize(("cancelled", "retry_after", "counted"), [(True, 3, 0), (False, 1, 8)])
+def test_cancelled_requests_do_not_count_as_those_that_ended(cancelled: bool, retry_after: int, counted: int) -> None:
+    bench = _Bench(slots=1, decode_batches=(1,))
+    for _ in range(8):
+        client = bench.submit([1], max_tokens=2 if not cancelled else 9)
+        bench.turns()
+        if cancelled:
+            bench.cancel(client)
+        bench.until_idle()
+    assert bench.value("request_duration_seconds_count") == counted
+    for _ in range(1 + _QUEUE):
+        bench.submit([1])
+    with pytest.raises(QueueFull) as caught:
+        bench.submit([1])
+    # One second for each request, until it is known better.
+    assert caught.value.retry_after == retry_after
 
 
 def test_an_unexpected_failure_of_the_thread_is_told_to_all(monkeypatch: pytest.MonkeyPatch) -> None:
