@@ -166,6 +166,22 @@ def test_seeds_make_answers_that_come_again_and_differ_from_each_other(server: _
     assert first[0] != first[1]
 
 
+def test_penalties_and_candidates_reach_the_engines_thread(server: _Running) -> None:
+    vocabulary = server.session.capabilities.vocabulary
+    server.session.speak = lambda _prompt, _said: np.zeros(vocabulary, np.float32)
+    create = server.client.chat.completions.create
+
+    def ask(**parameters: Any) -> str:
+        content = create(model="tiny/chat", messages=_ask("hi"), max_tokens=6, **parameters).choices[0].message.content
+        assert content is not None
+        return content
+
+    assert len(set(ask(temperature=0))) == 1
+    assert len(set(ask(temperature=0, frequency_penalty=1))) == 6
+    assert len(set(ask(temperature=0, presence_penalty=1))) == 6
+    assert len(set(ask(extra_body={"top_k": 1}))) == 1
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_logprobs_of_a_chat(server: _Running, stream: bool) -> None:
     ask = {"model": "tiny/chat", "messages": _ask("hi"), "logprobs": True, "top_logprobs": 2, "stream": stream}
