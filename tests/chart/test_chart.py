@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from demo.settings import OPERATOR_IMAGE, VERSION, chart_values
 from neuron_localcluster.binaries.locate import ensure_binaries
 from neuron_operator import __version__
 from neuron_operator.api.crd import custom_resource_definition
@@ -226,3 +227,10 @@ def test_two_releases_do_not_share_a_name(render: Render) -> None:
     shared = names("blue") & names("green")
     assert {kind for kind, _ in shared} == {"CustomResourceDefinition"}
     assert all(re.fullmatch(r"[a-z0-9.-]{1,63}", name) for _, name in names("a" * 53))
+
+
+def test_the_values_of_the_demo_are_those_that_the_schema_knows(render: Render, tmp_path: Path) -> None:
+    values = chart_values(hub="http://hub", aws="http://aws", region="us-east-1", torch="2.13.0", cxx="g++-12")
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    assert container(render("--values", str(file)))["image"] == f"{OPERATOR_IMAGE}:{VERSION}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from aiohttp import web
 
@@ -9,6 +11,7 @@ from neuron_operator.api.objects import DEPLOYMENT, JOB
 from neuron_operator.loop.controller import Done, Requeue
 from neuron_runtime.contract.progress import PROGRESS_PORT, Progress, Stage
 from neuron_runtime.contract.store import MANIFEST
+from support.addresses import own_address
 from support.artifact_store import BUCKET, ArtifactStore
 from support.hub import Hub
 from support.reconciling import World, condition, selected
@@ -99,7 +102,15 @@ async def test_a_compile_miss_from_job_to_ready(world: World, store: ArtifactSto
     assert (await world.settle())["artifact"]["reused"] is False
 
 
-async def test_progress_of_the_compile_pod_stands_in_the_status(world: World, store: ArtifactStore) -> None:
+@pytest.fixture
+def pod_address() -> Iterator[str]:
+    with own_address() as address:
+        yield address
+
+
+async def test_progress_of_the_compile_pod_stands_in_the_status(
+    world: World, store: ArtifactStore, pod_address: str
+) -> None:
     world.create_model()
     await world.reconcile()
     job = await world.one(JOB)
@@ -113,9 +124,9 @@ async def test_progress_of_the_compile_pod_stands_in_the_status(world: World, st
     application.router.add_get("/progress", answer)
     runner = web.AppRunner(application)
     await runner.setup()
-    await web.TCPSite(runner, "127.77.251.1", PROGRESS_PORT).start()
+    await web.TCPSite(runner, pod_address, PROGRESS_PORT).start()
     try:
-        world.report(pod, {"state": {"running": {}}}, address="127.77.251.1")
+        world.report(pod, {"state": {"running": {}}}, address=pod_address)
         assert await world.reconcile() == Requeue(10)
         status = await world.status()
         assert condition(status, "Compiled") == ("False", "JobRunning")
