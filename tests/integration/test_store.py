@@ -159,6 +159,21 @@ def test_missing_manifest(store: Store, location: StoreLocation, tmp_path: Path)
     assert location.uri(location.artifact_prefix(digest) + MANIFEST) in message
 
 
+def test_an_artifact_that_its_reader_cannot_use_is_not_fetched(store: Store, tmp_path: Path) -> None:
+    manifest = _artifact(tmp_path / "made")
+    store.put_artifact(manifest, tmp_path / "made", _quiet)
+    seen = list[ArtifactManifest]()
+
+    def check(found: ArtifactManifest) -> None:
+        seen.append(found)
+        raise ContainerFailure(FailureCode.ARTIFACT_INCOMPATIBLE, "another instruction set")
+
+    with pytest.raises(ContainerFailure, match="another instruction set"):
+        store.fetch_artifact(manifest.digest, tmp_path / "got", _quiet, check=check)
+    assert seen == [manifest]
+    assert not (tmp_path / "got").exists()
+
+
 def test_a_source_that_is_missing_or_damaged_is_not_blamed_on_the_artifact(
     store: Store, s3: S3Client, location: StoreLocation, tmp_path: Path
 ) -> None:

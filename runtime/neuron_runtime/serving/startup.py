@@ -64,12 +64,10 @@ class Startup:
         )
 
     def _fetch(self) -> ArtifactManifest:
-        digest = self._spec.artifact_digest
-        manifest = self._store.read_artifact_manifest(digest)
-        if manifest is not None:
-            # Before gigabytes are fetched that this container could not run.
-            self._check(manifest)
-        manifest = self._store.fetch_artifact(digest, self._artifact, self._state.advance)
+        # Checked before gigabytes are fetched that this container could not run.
+        manifest = self._store.fetch_artifact(
+            self._spec.artifact_digest, self._artifact, self._state.advance, check=self._check
+        )
         self._store.fetch_source(self._spec.source_digest, self._source, self._state.advance, wanted=self._is_wanted)
         return manifest
 

@@ -157,13 +157,18 @@ class Store:
             raise store_failure(error, "put", self._location.bucket, place.key) from error
 
     def fetch_artifact(
-        self, digest: Digest, folder: Path, report: Report, wanted: Callable[[str], bool] = everything
+        self,
+        digest: Digest,
+        folder: Path,
+        report: Report,
+        check: Callable[[ArtifactManifest], None] = lambda _manifest: None,
     ) -> ArtifactManifest:
-        """Bring an artifact's files into `folder`, each verified; only paths that are `wanted`."""
+        """Bring an artifact's files into `folder`, each verified, unless `check` of its manifest raises."""
         manifest = self.read_artifact_manifest(digest)
         if manifest is None:
             raise self._artifact(digest).missing()
-        self._fetch(self._artifact(digest), manifest.files, folder, report, wanted)
+        check(manifest)
+        self._fetch(self._artifact(digest), manifest.files, folder, report, everything)
         return manifest
 
     def fetch_source(
