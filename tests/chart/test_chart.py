@@ -180,9 +180,9 @@ def test_rights_are_exactly_those_in_use(render: Render) -> None:
     assert verbs(render()) == {
         ("neuron-operator.dev", "neuronmodels"): {"list", "watch"},
         ("neuron-operator.dev", "neuronmodels/status"): {"update"},
-        ("apps", "controllerrevisions"): {"get", "list", "watch", "create", "delete"},
+        ("apps", "controllerrevisions"): {"get", "list", "watch", "create", "patch", "delete"},
         ("apps", "deployments"): {"get", "list", "watch", "create", "patch", "delete"},
-        ("batch", "jobs"): {"get", "list", "watch", "create", "delete"},
+        ("batch", "jobs"): {"get", "list", "watch", "create", "patch", "delete"},
         ("", "services"): {"get", "list", "watch", "create", "patch"},
         ("", "serviceaccounts"): {"get", "list", "watch", "create", "patch"},
         ("", "pods"): {"list", "watch"},

@@ -92,7 +92,7 @@ class Gateway:
         """Merge changes into an object as it was read; lists are replaced as a whole. Raises Conflict."""
         unchanged = {name: live["metadata"][name] for name in ("uid", "resourceVersion")}
         path, query = _path(kind_of(live), *key_of(live)), {"fieldManager": _FIELD_MANAGER}
-        body = {**changes, "metadata": unchanged}
+        body = {**changes, "metadata": {**changes.get("metadata", {}), **unchanged}}
         return _clean(await self._write("PATCH", path, body, query, content_type="application/merge-patch+json"))
 
     async def replace(self, manifest: Manifest) -> Manifest:

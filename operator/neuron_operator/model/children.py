@@ -14,6 +14,7 @@ from neuron_operator.api.objects import (
     labels_of,
     uid_of,
 )
+from neuron_operator.api.v1alpha1 import NeuronModel
 from neuron_operator.errors import AlreadyExists, OperatorError, Rejected
 from neuron_operator.loop.snapshot import Snapshot
 
@@ -99,7 +100,10 @@ class Children:
         return await self._find(desired) is not None
 
     async def create(self, desired: Manifest) -> Manifest:
-        """Create a child that never changes, or return the one that is there. Raises Foreign."""
+        """Create a child that never changes, or return the one that is there. Raises Foreign.
+
+        One that is there without the labels by which the snapshot finds its kind gets them back.
+        """
         try:
             return self._remember(await self._cluster.create(desired))
         except AlreadyExists:
@@ -107,7 +111,16 @@ class Children:
             if live is None:
                 raise
             self._check_ours(desired, live)
+            labels = desired["metadata"]["labels"]
+            if not labels.items() <= labels_of(live).items():
+                live = await self._cluster.merge(live, {"metadata": {"labels": labels}})
             return self._remember(live)
+
+    async def find(self, model: NeuronModel, kind: Kind, name: str) -> Manifest | None:
+        """A child of the model by its name, whatever labels it has; None when there is none."""
+        key = Key(model.metadata.namespace, name)
+        live = self._snapshot.get(kind, key) or await self._cluster.get(kind, key)
+        return live if live is not None and is_owned_by(live, model.metadata.uid) else None
 
     async def ensure_shared(self, desired: Manifest) -> None:
         """Bring an object that belongs to no single model to its desired form; one that others made stays as it is."""

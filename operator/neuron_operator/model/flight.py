@@ -19,6 +19,7 @@ from neuron_operator.api.objects import (
     POD,
     Key,
     Manifest,
+    annotations_of,
     is_deleting,
     is_owned_by,
     key_of,
@@ -33,6 +34,7 @@ from .jobs import CompileJob, JobState, observe_job
 from .policies import Claim, GiveUp
 from .resources import names
 from .resources.compile_job import settings_digest, settings_digest_of
+from .resources.deployment import ARTIFACT_ANNOTATION
 from .retries import failure_of, next_attempt
 from .revision import SHARED_DOMAIN, Revision, RevisionRecord, fits, parent_name, parse_revision
 
@@ -92,8 +94,11 @@ def claims(
     for wanting, manifest in by_age:
         model = _parse_wanting(wanting, manifest)
         if model is not None and _shares(manifest, revision):
-            claim = _claim(model, _jobs(model, revision, snapshot), now)
-            yield replace(claim, failed_for_own_reason=True) if is_refused(model) else claim
+            jobs = _jobs(model, revision, snapshot)
+            claim = _claim(model, jobs, now)
+            if is_refused(model):
+                claim = replace(claim, failed_for_own_reason=True)
+            yield replace(claim, has_artifact=not jobs and _was_made_with_artifact(manifest, snapshot))
 
 
 def _label(revision: Revision) -> tuple[str, str]:
@@ -145,6 +150,12 @@ def _is_wanted(recorded: Manifest, model: NeuronModel) -> bool:
         return fits(parse_revision(recorded).record, model.spec)
     except ValidationError:
         return False
+
+
+def _was_made_with_artifact(recorded: Manifest, snapshot: Snapshot) -> bool:
+    """Whether the revision has its Deployment, which has its name, and the artifact was found for it."""
+    deployment = snapshot.get(DEPLOYMENT, key_of(recorded))
+    return deployment is not None and ARTIFACT_ANNOTATION in annotations_of(deployment)
 
 
 def _jobs(model: NeuronModel, revision: Revision, snapshot: Snapshot) -> list[CompileJob]:

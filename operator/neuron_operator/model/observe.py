@@ -50,11 +50,12 @@ class Observed:
     def active(self) -> str | None:
         """Hash of the revision that the Service selects; without that, of the newest one whose pods are ready.
 
-        So a Service that somebody deleted or edited comes back as it was. In the middle of a rollout that was the
+        So a Service that somebody deleted or edited comes back as it was, and pods that answer are known to, though
+        somebody may have deleted their revision's record. In the middle of a rollout that was the
         revision before, though some pods of the target may be ready by then.
         """
         selected = selected_revision(self.service) if self.service is not None else ""
-        if selected in self.revisions or selected in self.unreadable:
+        if selected in self.revisions or selected in self.unreadable or selected in self.deployments:
             return selected
         serving = [hash_ for hash_ in self.revisions if ready_replicas(self.deployments.get(hash_)) > 0]
         before = [hash_ for hash_ in serving if hash_ != self.target]

@@ -28,15 +28,22 @@ class Claim:
     """Why its compile failed, if it makes no further attempt."""
     failed_for_own_reason: bool = False
     """Its compile failed, or could not be started, for its own source, credentials, quota or image."""
+    has_artifact: bool = False
+    """Its Deployment was made with the artifact, and it has no Job for it: it does not look whether one is needed."""
 
 
 def holder(claims: Iterable[Claim], failed_settings: Container[str]) -> Claim | None:
     """The one model that starts a compile while no Job is live: of claims by age, the first that may.
 
     Everybody computes the same answer from the same objects. A failure that comes with the inputs counts for all who
-    share them; one of time or memory for all who allow the same; one that is a model's own passes the flight on.
+    share them; one of time or memory for all who allow the same; one that is a model's own passes the flight on. Who
+    has the artifact is not waited for: should it be gone, whoever misses it compiles.
     """
-    may = (claim for claim in claims if not claim.failed_for_own_reason and claim.settings not in failed_settings)
+    may = (
+        claim
+        for claim in claims
+        if not (claim.failed_for_own_reason or claim.has_artifact) and claim.settings not in failed_settings
+    )
     return next(may, None)
 
 

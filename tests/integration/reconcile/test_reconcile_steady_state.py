@@ -18,6 +18,8 @@ from support.reconciling import World, condition, selected
 
 pytestmark = pytest.mark.cluster
 
+_UNLABELED = {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}}
+
 
 async def test_a_lost_status_comes_back_as_it_was(world: World, store: ArtifactStore) -> None:
     await world.serve(store)
@@ -109,6 +111,53 @@ async def test_labels_that_somebody_took_away_come_back(world: World, store: Art
     world.patch("deployment", deployment["metadata"]["name"], {"metadata": {"labels": taken}})
     await world.reconcile()
     assert (await world.one(DEPLOYMENT))["metadata"]["labels"] == deployment["metadata"]["labels"]
+
+
+async def test_a_job_that_lost_its_label_is_the_one_that_goes_on(world: World) -> None:
+    world.create_model()
+    await world.reconcile()
+    job = await world.one(JOB)
+    world.patch("job", job["metadata"]["name"], _UNLABELED)
+    await world.reconcile()
+    found = await world.one(JOB)
+    assert (found["metadata"]["uid"], found["metadata"]["labels"]) == (
+        job["metadata"]["uid"],
+        job["metadata"]["labels"],
+    )
+    await world.reconcile()
+    assert (await world.status())["compile"]["job"] == job["metadata"]["name"]
+
+
+async def test_a_record_that_lost_its_label_stays_in_force(world: World, store: ArtifactStore, hub: Hub) -> None:
+    deployment = await world.serve(store)
+    before, status = await world.revision(), await world.status()
+    hub.refuse(404, "RepoNotFound")
+    world.patch("controllerrevision", before.name, _UNLABELED)
+    await world.reconcile()
+    after = await world.revision()
+    assert (after.number, after.record) == (before.number, before.record)
+    assert await world.settle() == status
+    assert (await world.one(DEPLOYMENT))["metadata"]["uid"] == deployment["metadata"]["uid"]
+
+
+async def test_pods_that_answer_are_known_to_and_kept_though_their_record_is_gone(
+    world: World, store: ArtifactStore, hub: Hub
+) -> None:
+    deployment = await world.serve(store)
+    record = await world.revision()
+    hub.refuse(404, "RepoNotFound")
+    world.edit({"model": {"huggingFace": {"repo": "org/nothing"}}})
+    world.kubectl("delete", "controllerrevision", record.name, "-n", world.namespace)
+    await world.reconcile()
+    status = await world.status()
+    assert condition(status, "SourceResolved") == ("False", "NotFound")
+    assert condition(status, "Available") == ("True", "ReplicasReady")
+    assert status["phase"] == "Degraded"
+    hub.refusal = None
+    world.edit({"model": {"huggingFace": {"repo": "org/llama"}}, "shapes": {"maxBatchSize": 2}})
+    await world.reconcile()
+    assert deployment["metadata"]["name"] in [found["metadata"]["name"] for found in await world.all(DEPLOYMENT)]
+    assert condition(await world.status(), "Available") == ("True", "ReplicasReady")
 
 
 async def test_a_deployment_that_somebody_deleted_comes_back(world: World, store: ArtifactStore) -> None:

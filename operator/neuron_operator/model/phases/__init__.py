@@ -14,7 +14,7 @@ from .compile import cancel_superseded, compile_artifact
 from .identities import apply_identities
 from .retire import delete_finished_jobs, retire
 from .serve import bring_up, claim_service, keep_serving, stop_when_suspended, switch
-from .source import check_records, plan_model, record_revision, resolve_source
+from .source import check_records, plan_model, recall_record, record_revision, resolve_source
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ PHASES = (
     Phase(stop_when_suspended, ConditionType.READY, PhaseWord.SUSPENDED),
     Phase(check_records, ConditionType.PLANNED, PhaseWord.PENDING),
     Phase(keep_serving, ConditionType.READY, PhaseWord.PENDING),
+    Phase(recall_record, ConditionType.PLANNED, PhaseWord.PENDING),
     Phase(claim_service, ConditionType.READY, PhaseWord.PENDING),
     Phase(resolve_source, ConditionType.SOURCE_RESOLVED, PhaseWord.RESOLVING),
     Phase(plan_model, ConditionType.PLANNED, PhaseWord.PLANNING),

@@ -50,7 +50,7 @@ async def claim_service(scope: Scope, tools: Tools) -> Step:
 async def keep_serving(scope: Scope, tools: Tools) -> Step:
     """Keep the active revision as its record says while another one is on its way."""
     active = scope.observed.active
-    if active is None or active == scope.observed.target:
+    if active is None or active == scope.observed.target or active not in scope.observed.revisions:
         return Continue()
     await _apply(scope, tools, scope.observed.revisions[active], replicas=scope.model.spec.serving.replicas)
     await tools.children.ensure(service(scope.model, active))

@@ -3,9 +3,12 @@
 These do nothing once the revision is recorded: what it holds was decided, and stays.
 """
 
+from pydantic import ValidationError
+
 from neuron_operator import hub
 from neuron_operator.api.conditions import Reason
 from neuron_operator.api.impact import revision_inputs
+from neuron_operator.api.objects import CONTROLLER_REVISION
 from neuron_operator.api.status import MemoryStatus, PlanStatus, WaitingFor
 from neuron_operator.api.v1alpha1 import EngineChoice, NeuronModel, TargetChoice
 from neuron_operator.model.resources import names
@@ -30,6 +33,8 @@ from neuron_runtime.contract.request import CompileRequest, Engine, Target
 from neuron_runtime.contract.source import taken_files
 from neuron_runtime.contract.store import StoreLocation
 
+from .serve import recorded_artifact
+
 _HUB_PAUSE_SECONDS = 30.0
 # A repository or an access right may appear without any change of the spec.
 _LOOK_AGAIN_SECONDS = 300.0
@@ -46,6 +51,24 @@ async def check_records(scope: Scope, tools: Tools) -> Step:
                 f"compile and restart pods"
             )
             return Fail(Reason.INVALID_SPEC, f"ControllerRevision {name} was written by another release", remedy)
+    return Continue()
+
+
+async def recall_record(scope: Scope, tools: Tools) -> Step:
+    """Find the target's record by its name, should somebody have taken the labels by which the picture finds it."""
+    if scope.revision is not None:
+        return Continue()
+    name = names.controller_revision(scope.model.metadata.name, scope.observed.target)
+    live = await tools.children.find(scope.model, CONTROLLER_REVISION, name)
+    if live is None:
+        return Continue()
+    try:
+        lost = parse_revision(live)
+    except ValidationError:
+        return Continue()
+    manifest = controller_revision(scope.model, lost.hash, lost.number, lost.record)
+    scope.revision = parse_revision(await tools.children.create(manifest))
+    scope.artifact = recorded_artifact(scope.revision, scope.observed.deployments.get(scope.observed.target))
     return Continue()
 
 
