@@ -66,6 +66,31 @@ async def test_an_artifact_that_is_gone_is_compiled_again(world: World, store: A
     assert (await world.settle())["phase"] == "Ready"
 
 
+async def test_who_misses_the_artifact_compiles_though_an_older_model_serves_it(
+    world: World, store: ArtifactStore
+) -> None:
+    store.put()
+    for name in ("older", "younger"):
+        world.create_model(name)
+        await world.reconcile(name)
+        await world.make_ready((await world.all(DEPLOYMENT))[-1])
+        assert (await world.settle(name))["phase"] == "Ready"
+    store.delete()
+    await fail_server(world, (await world.all(DEPLOYMENT))[-1], FailureCode.ARTIFACT_MISSING)
+    await world.reconcile("younger")
+    job = await world.one(JOB)
+    assert job["metadata"]["labels"]["neuron-operator.dev/model"] == "younger"
+    # Now that both miss it, the one that compiles is waited for, also between its attempts.
+    await world.end_job(FailureCode.COMPILER_FAILED)
+    await world.reconcile("younger")
+    await fail_server(world, (await world.all(DEPLOYMENT))[0], FailureCode.ARTIFACT_MISSING)
+    await world.reconcile("older")
+    status = await world.status("older")
+    assert condition(status, "Compiled") == ("False", "WaitingForSharedCompile")
+    assert "NeuronModel younger compiles" in status["message"]
+    await world.one(JOB)
+
+
 async def test_an_artifact_that_is_gone_is_noticed_within_a_day(world: World, store: ArtifactStore) -> None:
     await world.serve(store)
     store.delete()

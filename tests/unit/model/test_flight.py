@@ -13,6 +13,7 @@ from neuron_operator.model.policies import Claim
 from neuron_operator.model.relations import INDEXED_LABELS, WATCHED, affected_models
 from neuron_operator.model.resources import names
 from neuron_operator.model.resources.compile_job import settings_digest
+from neuron_operator.model.resources.deployment import with_artifact, with_scale
 from neuron_operator.model.resources.service import service
 from neuron_operator.model.resources.service_accounts import service_accounts
 from neuron_operator.model.revision import SHARED_DOMAIN, Revision, controller_revision, parse_revision
@@ -128,6 +129,20 @@ def test_a_failure_of_the_settings_is_known_with_them() -> None:
 def test_who_was_refused_has_failed_for_a_reason_of_its_own() -> None:
     found = claims(revision(SECOND), snapshot(*BOTH), NOW, lambda model: model.metadata.name == "first")
     assert {claim.key.name: claim.failed_for_own_reason for claim in found} == {"first": True, "second": False}
+
+
+def test_who_has_the_artifact_claims_it_without_looking_until_it_compiles() -> None:
+    bare = stored(with_scale(revision(FIRST).record.deployment, 1))
+    served = stored(with_artifact(bare, "{}"))
+    failed = (stored(job(FIRST, conditions=[condition("Failed")])), own(FIRST, FAILED_POD))
+
+    def has_it(*objects: Manifest) -> dict[str, bool]:
+        return {name: claim.has_artifact for name, claim in found_claims(SECOND, *BOTH, *objects).items()}
+
+    assert has_it(bare) == {"ml/first": False, "ml/second": False}
+    assert has_it(served) == {"ml/first": True, "ml/second": False}
+    assert has_it(served, stored(job(FIRST))) == {"ml/first": False, "ml/second": False}
+    assert has_it(served, *failed) == {"ml/first": False, "ml/second": False}
 
 
 def test_a_store_is_one_however_its_prefix_and_region_are_written() -> None:

@@ -50,6 +50,8 @@ HOLDERS = {
         [claim("old", "less memory", gave_up=KILLED), claim("alike", "less memory")],
         None,
     ),
+    "who has the artifact is not waited for": ([claim("old", has_artifact=True), claim("young")], "young"),
+    "nobody but those who have it": ([claim("old", has_artifact=True)], None),
     "nobody may": (
         [claim("a", failed_for_own_reason=True), claim("b", gave_up=KILLED, failed_for_own_reason=True)],
         None,
