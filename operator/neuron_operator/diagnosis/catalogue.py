@@ -14,7 +14,9 @@ class RetryClass(StrEnum):
     BUG = "Bug"
     """Try again, within compile.retry.maxAttempts."""
     OWN = "Own"
-    """This model's own source, credentials, quota or image: another model with the same inputs may succeed."""
+    """This model's own source, quota or image: another model with the same inputs may succeed."""
+    ACCESS = "Access"
+    """Like Own, and somebody outside can mend it without a word to us: worth an attempt now and then."""
     SETTINGS = "Settings"
     """This model's spec.compile: the same inputs under other settings may succeed."""
     SPEC = "Spec"
@@ -39,10 +41,10 @@ UNKNOWN = "Unknown"
 
 CATALOGUE: dict[str, Entry] = {
     FailureCode.SOURCE_NOT_FOUND.value: Entry(
-        "Check model.huggingFace.repo and model.huggingFace.revision", RetryClass.OWN
+        "Check model.huggingFace.repo and model.huggingFace.revision", RetryClass.ACCESS
     ),
     FailureCode.SOURCE_ACCESS_DENIED.value: Entry(
-        "Use a public repository in model.huggingFace.repo, or ask the repository's owner for access", RetryClass.OWN
+        "Use a public repository in model.huggingFace.repo, or ask the repository's owner for access", RetryClass.ACCESS
     ),
     FailureCode.SOURCE_CHANGED.value: Entry(
         "The files at the pinned commit changed; set model.huggingFace.revision to another commit", RetryClass.OWN
@@ -59,10 +61,10 @@ CATALOGUE: dict[str, Entry] = {
     ),
     FailureCode.STORE_ACCESS_DENIED.value: Entry(
         "Grant the service account s3:GetObject, s3:PutObject and s3:ListBucket on artifactStore.s3.bucket",
-        RetryClass.OWN,
+        RetryClass.ACCESS,
     ),
     FailureCode.STORE_BUCKET_NOT_FOUND.value: Entry(
-        "Create the bucket, or set artifactStore.s3.bucket to one that exists", RetryClass.OWN
+        "Create the bucket, or set artifactStore.s3.bucket to one that exists", RetryClass.ACCESS
     ),
     FailureCode.STORE_UNREACHABLE.value: Entry(
         "Check that pods reach the S3 endpoint of artifactStore.s3.region", RetryClass.TRANSIENT

@@ -176,4 +176,5 @@ def _claim(model: NeuronModel, jobs: list[CompileJob], now: datetime) -> Claim:
     if newest is None or newest.state is JobState.LIVE or not isinstance(next_attempt(model, newest, now), GiveUp):
         return Claim(model.key, settings)
     failure = failure_of(newest)
-    return Claim(model.key, settings, gave_up=failure, failed_for_own_reason=failure.retry is RetryClass.OWN)
+    is_own = failure.retry in (RetryClass.OWN, RetryClass.ACCESS)
+    return Claim(model.key, settings, gave_up=failure, failed_for_own_reason=is_own)

@@ -63,7 +63,9 @@ class RetryLater:
 
 @dataclass(frozen=True)
 class GiveUp:
-    """Make no further attempt until something changes."""
+    """Make no further attempt until something changes; for what may change unseen, try again in `after` seconds."""
+
+    after: float | None = None
 
 
 def retry(
@@ -71,7 +73,8 @@ def retry(
 ) -> RetryNow | RetryLater | GiveUp:
     """What follows a failed attempt.
 
-    Transient failures use up no attempt; others count, and pauses double from 10 s to 5 min either way.
+    Transient failures use up no attempt; others count, and pauses double from 10 s to 5 min either way. What somebody
+    outside may have mended is tried every 5 min, and between its attempts counts as given up.
     """
     if diagnosis.retry in (RetryClass.SPEC, RetryClass.SETTINGS, RetryClass.OWN):
         return GiveUp()
@@ -79,12 +82,13 @@ def retry(
     failures = failures_before + (1 if counted else 0)
     if counted and failures >= max_attempts:
         return GiveUp()
+    is_access = diagnosis.retry is RetryClass.ACCESS
     doublings = min(attempt - 1, _MOST_DOUBLINGS)
-    pause = min(_FIRST_PAUSE_SECONDS * 2.0**doublings, _LONGEST_PAUSE_SECONDS)
+    pause = _LONGEST_PAUSE_SECONDS if is_access else min(_FIRST_PAUSE_SECONDS * 2.0**doublings, _LONGEST_PAUSE_SECONDS)
     waited = (now - datetime.fromisoformat(diagnosis.time)).total_seconds() if diagnosis.time else pause
     if waited >= pause:
         return RetryNow(failures)
-    return RetryLater(pause - waited)
+    return GiveUp(pause - waited) if is_access else RetryLater(pause - waited)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def _answered(error: ClientError, verb: str, bucket: str, uri: str) -> Container
     if code == "NoSuchBucket":
         return ContainerFailure(
             FailureCode.STORE_BUCKET_NOT_FOUND,
-            f"bucket {bucket} does not exist; create it or correct spec.artifactStore.s3.bucket",
+            f"bucket {bucket} does not exist",
         )
     if code in _ELSEWHERE:
         return ContainerFailure(

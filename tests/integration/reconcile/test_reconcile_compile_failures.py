@@ -67,6 +67,29 @@ async def test_a_failure_that_lies_in_the_inputs_is_not_tried_again(world: World
     assert condition(await world.status(), "Compiled") == ("False", "JobPending")
 
 
+async def test_what_somebody_outside_mends_is_tried_again_by_itself(world: World, store: ArtifactStore) -> None:
+    world.create_model(compile={"retry": {"maxAttempts": 1}, "resources": {"requests": {"cpu": "1000"}}})
+    for attempt in (1, 2):
+        await world.reconcile()
+        assert (await world.status())["compile"]["attempt"] == attempt
+        await world.end_job(FailureCode.STORE_BUCKET_NOT_FOUND, "bucket artifacts does not exist")
+        assert await world.reconcile() == Requeue(300)
+        status = await world.status()
+        assert condition(status, "Stalled") == ("True", "CompileFailed")
+        assert status["phase"] == "Failed"
+        assert "Create the bucket" in status["message"]
+        assert "tried again" in status["message"]
+        assert status["lastFailure"]["retryable"] is True
+        world.later(299)
+        assert await world.reconcile() == Requeue(1)
+        assert await world.status() == status
+        assert len(await world.all(JOB)) == attempt
+        world.later(1)
+    await world.reconcile()
+    assert len(await world.all(JOB)) == 3
+    assert condition(await world.status(), "Compiled") == ("False", "JobPending")
+
+
 async def test_a_job_that_gets_no_pod_says_where_to_look(world: World, store: ArtifactStore) -> None:
     world.create_model()
     world.kubectl("create", "quota", "none", "--hard=pods=0", "-n", world.namespace)

@@ -85,12 +85,14 @@ def test_a_live_job_is_seen_by_all() -> None:
     assert live_job(revision(SECOND), snapshot(*BOTH, live)) == live
 
 
-def test_a_failure_of_ones_own_is_known_to_all() -> None:
+@pytest.mark.parametrize("code", [FailureCode.STORE_ACCESS_DENIED, FailureCode.SOURCE_CHANGED])
+def test_a_failure_of_ones_own_is_known_to_all(code: FailureCode) -> None:
     failed = stored(job(FIRST, conditions=[condition("Failed")]))
-    first = found_claims(SECOND, *BOTH, failed, own(FIRST, FAILED_POD))["ml/first"]
+    failed_pod = own(FIRST, pod(phase="Failed", container=ended(terminated(code))))
+    first = found_claims(SECOND, *BOTH, failed, failed_pod)["ml/first"]
     assert first.gave_up is not None
-    assert (first.gave_up.code, first.failed_for_own_reason) == (FailureCode.STORE_ACCESS_DENIED.value, True)
-    assert live_job(revision(SECOND), snapshot(*BOTH, failed, own(FIRST, FAILED_POD))) is None
+    assert (first.gave_up.code, first.failed_for_own_reason) == (code.value, True)
+    assert live_job(revision(SECOND), snapshot(*BOTH, failed, failed_pod)) is None
 
 
 @pytest.mark.parametrize("younger", [FIRST, SECOND], ids=["by age", "however they are recorded"])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from neuron_operator.api.objects import Key
-from neuron_operator.diagnosis.catalogue import OUT_OF_MEMORY, POD_LOST, TIMED_OUT, UNKNOWN
+from neuron_operator.diagnosis.catalogue import OUT_OF_MEMORY, POD_LOST, POD_NEVER_RAN, TIMED_OUT, UNKNOWN
 from neuron_operator.diagnosis.containers import Diagnosis
 from neuron_operator.model.policies import (
     Claim,
@@ -74,7 +74,7 @@ def failure(code: str, seconds_ago: float | None = 0.0) -> Diagnosis:
     return Diagnosis(code, "It broke", time=moment.isoformat().replace("+00:00", "Z"))
 
 
-TRANSIENT, OWN = FailureCode.SOURCE_UNREACHABLE.value, FailureCode.STORE_ACCESS_DENIED.value
+TRANSIENT, ACCESS = FailureCode.SOURCE_UNREACHABLE.value, FailureCode.STORE_ACCESS_DENIED.value
 
 RETRIES = {
     "first failure waits": (failure(UNKNOWN), 1, 0, 3, RetryLater(10)),
@@ -90,7 +90,14 @@ RETRIES = {
     "the inputs' own fault": (failure(FailureCode.UNSUPPORTED_MODEL.value, 10**6), 1, 0, 3, GiveUp()),
     "timed out": (failure(TIMED_OUT, 10**6), 1, 0, 3, GiveUp()),
     "out of memory": (failure(FailureCode.OUT_OF_MEMORY.value, 10**6), 1, 0, 3, GiveUp()),
-    "credentials": (failure(OWN, 10**6), 1, 0, 3, GiveUp()),
+    "another source than was decided on": (failure(FailureCode.SOURCE_CHANGED.value, 10**6), 1, 0, 3, GiveUp()),
+    "a pod that never ran": (failure(POD_NEVER_RAN, 10**6), 1, 0, 3, GiveUp()),
+    "credentials wait for somebody": (failure(ACCESS), 1, 2, 3, GiveUp(300)),
+    "credentials may be mended": (failure(ACCESS, 299), 9, 2, 3, GiveUp(1)),
+    "credentials are tried again, which is no attempt": (failure(ACCESS, 300), 9, 2, 3, RetryNow(2)),
+    "so is a bucket": (failure(FailureCode.STORE_BUCKET_NOT_FOUND.value, 300), 1, 0, 1, RetryNow(0)),
+    "so is a source that was private": (failure(FailureCode.SOURCE_ACCESS_DENIED.value, 300), 1, 0, 1, RetryNow(0)),
+    "so is a source that was not there": (failure(FailureCode.SOURCE_NOT_FOUND.value, 300), 1, 0, 1, RetryNow(0)),
     "nobody knows when": (failure(UNKNOWN, None), 1, 0, 3, RetryNow(1)),
 }
 

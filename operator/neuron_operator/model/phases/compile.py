@@ -110,8 +110,8 @@ async def _start(scope: Scope, tools: Tools, revision: Revision, newest: Compile
     attempt, failures = 1, 0
     if newest is not None:
         match next_attempt(scope.model, newest, tools.clock()):
-            case GiveUp():
-                return _gave_up(failure_of(newest), newest)
+            case GiveUp(after):
+                return _gave_up(failure_of(newest), newest, after)
             case RetryLater(after):
                 what = failure_of(newest)
                 cause = as_cause(what.message)
@@ -149,10 +149,13 @@ def _wait_for(other: Key, own: Key, *, gave_up: Diagnosis | None = None) -> Step
     return Wait(Reason.WAITING_FOR_SHARED_COMPILE, message, after=_SHARED_SECONDS)
 
 
-def _gave_up(diagnosis: Diagnosis, job: CompileJob) -> Fail:
+def _gave_up(diagnosis: Diagnosis, job: CompileJob, after: float | None) -> Fail:
     reason = Reason.TIMED_OUT if diagnosis.code == TIMED_OUT else Reason.COMPILE_FAILED
     cause = f"Attempt {job.attempt} failed ({diagnosis.code}): {diagnosis.message}"
-    return Fail(reason, cause, f"{diagnosis.remedy}. Deleting Job {job.name} tries again")
+    if after is None:
+        return Fail(reason, cause, f"{diagnosis.remedy}. Deleting Job {job.name} tries again")
+    remedy = f"{diagnosis.remedy}. It is tried again every few minutes; deleting Job {job.name} tries at once"
+    return Fail(reason, cause, remedy, after=after)
 
 
 def _wanted_by_others(job: CompileJob, scope: Scope, tools: Tools) -> bool:
@@ -178,12 +181,13 @@ def _compile_status(scope: Scope, job: CompileJob) -> CompileStatus:
 
 def _last_failure(scope: Scope, tools: Tools, job: CompileJob) -> LastFailure:
     diagnosis = failure_of(job)
+    decision = next_attempt(scope.model, job, tools.clock())
     return LastFailure(
         stage="Compile",
         code=diagnosis.code,
         message=diagnosis.message,
         remedy=diagnosis.remedy,
-        retryable=not isinstance(next_attempt(scope.model, job, tools.clock()), GiveUp),
+        retryable=not isinstance(decision, GiveUp) or decision.after is not None,
         attempt=job.attempt,
         exit_code=diagnosis.exit_code,
         time=diagnosis.time,
