@@ -25,7 +25,7 @@ from neuron_runtime.contract.progress import PROGRESS_PORT, Progress, Stage
 from neuron_runtime.contract.source import is_weights
 from neuron_runtime.engines import Engine, open_engine
 from neuron_runtime.engines.base import Compiled, CompileProgress
-from neuron_runtime.engines.cpu import read_config
+from neuron_runtime.engines.model_config import read_config
 from neuron_runtime.sources import fetch
 from neuron_runtime.store import Report, Store, describe_files, open_store
 

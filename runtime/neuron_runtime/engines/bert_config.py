@@ -9,10 +9,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.contract.source import POOLING
 
 from .base import Config
+from .model_config import count, expect, number, unsupported
 
 ARCHITECTURE = "BertModel"
 
@@ -64,23 +64,18 @@ class BertConfig:
 
 def parse_bert_config(config: Config) -> BertConfig:
     """Raises ContainerFailure(UNSUPPORTED_MODEL)."""
-    architectures = config.get("architectures") or []
-    if architectures != [ARCHITECTURE]:
-        raise _unsupported(f"architectures {architectures}; this engine compiles {ARCHITECTURE}")
-    for name, accepted in _EXPECTED.items():
-        if name in config and config[name] not in accepted:
-            raise _unsupported(f"{name} {config[name]!r}; this engine implements {accepted[0]!r} only")
-    hidden, heads = _count(config, "hidden_size"), _count(config, "num_attention_heads")
+    expect(config, ARCHITECTURE, _EXPECTED)
+    hidden, heads = count(config, "hidden_size"), count(config, "num_attention_heads")
     if hidden % heads:
-        raise _unsupported(f"hidden_size {hidden}, which {heads} heads do not divide")
+        raise unsupported(f"hidden_size {hidden}, which {heads} heads do not divide")
     return BertConfig(
-        layers=_count(config, "num_hidden_layers"),
+        layers=count(config, "num_hidden_layers"),
         hidden_size=hidden,
-        intermediate_size=_count(config, "intermediate_size"),
+        intermediate_size=count(config, "intermediate_size"),
         heads=heads,
-        vocabulary=_count(config, "vocab_size"),
-        max_positions=_count(config, "max_position_embeddings"),
-        norm_epsilon=_epsilon(config),
+        vocabulary=count(config, "vocab_size"),
+        max_positions=count(config, "max_position_embeddings"),
+        norm_epsilon=number(config, "layer_norm_eps", default=1e-12),
     )
 
 
@@ -93,7 +88,7 @@ def read_vector_settings(source: Path) -> VectorSettings:
     kinds = [str(module.get("type", "")).removeprefix(_MODULE_PREFIX) for module in modules]
     unknown = [kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize")]
     if unknown:
-        raise _unsupported(f"the module {unknown[0]} in {_MODULES}; this engine implements Pooling and Normalize")
+        raise unsupported(f"the module {unknown[0]} in {_MODULES}; this engine implements Pooling and Normalize")
     normalized = "Normalize" in kinds
     if not (source / POOLING).is_file():
         return VectorSettings(Pooling.MEAN, normalized)
@@ -103,20 +98,20 @@ def read_vector_settings(source: Path) -> VectorSettings:
         return VectorSettings(Pooling.MEAN, normalized)
     if modes == ["pooling_mode_cls_token"]:
         return VectorSettings(Pooling.FIRST, normalized)
-    raise _unsupported(f"{' and '.join(modes) or 'no pooling mode'} in {POOLING}; mean or cls tokens are implemented")
+    raise unsupported(f"{' and '.join(modes) or 'no pooling mode'} in {POOLING}; mean or cls tokens are implemented")
 
 
 def _read_list(path: Path) -> list[dict[str, Any]]:
     content = _read(path)
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
-        raise _unsupported(f"a {path.name} that is not a list of objects")
+        raise unsupported(f"a {path.name} that is not a list of objects")
     return content
 
 
 def _read_object(path: Path) -> dict[str, Any]:
     content = _read(path)
     if not isinstance(content, dict):
-        raise _unsupported(f"a {POOLING} that is not an object")
+        raise unsupported(f"a {POOLING} that is not an object")
     return content
 
 
@@ -124,22 +119,4 @@ def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text("utf-8"))
     except ValueError as error:
-        raise _unsupported(f"a {path.name} that is not JSON ({error})") from error
-
-
-def _count(config: Config, name: str) -> int:
-    value = config.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise _unsupported(f"{name} {value!r}, where a positive whole number is needed")
-    return value
-
-
-def _epsilon(config: Config) -> float:
-    value = config.get("layer_norm_eps", 1e-12)
-    if not isinstance(value, float) or not 0 < value < 1:
-        raise _unsupported(f"layer_norm_eps {value!r}, where a small positive number is needed")
-    return value
-
-
-def _unsupported(finding: str) -> ContainerFailure:
-    return ContainerFailure(FailureCode.UNSUPPORTED_MODEL, f"the model has {finding}")
+        raise unsupported(f"a {path.name} that is not JSON ({error})") from error

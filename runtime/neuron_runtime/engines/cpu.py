@@ -17,9 +17,9 @@ from .bert_config import BertConfig, parse_bert_config
 from .cpu_jobs import Job, JobRunner
 from .cpu_toolchain import GRAPHS, compile_mismatches, compiler_version, load_mismatches, torch_version
 from .llama_config import LlamaConfig, parse_llama_config
+from .model_config import CONFIG, read_config
+from .weight_file import WEIGHTS
 
-WEIGHTS = "weights.safetensors"
-_CONFIG = "config.json"
 _COMPILER = "neuron_runtime.engines.cpu_compile"
 # Measured on one core of a virtual machine; only a first guess for the progress, which corrects itself.
 _GRAPH_SECONDS = 25.0
@@ -98,7 +98,7 @@ class CPUEngine:
 
     def reads_source(self, path: str) -> bool:
         """The model's numbers; the weights are in the artifact."""
-        return path == _CONFIG
+        return path == CONFIG
 
     def load(self, manifest: ArtifactManifest, artifact: Path, source: Path, threads: int) -> Session:
         """Load verified files, to run on so many CPU threads."""
@@ -152,17 +152,6 @@ def _jobs(request: CompileRequest, graphs: tuple[Graph, ...], layers: int, sourc
     size = sum(file.stat().st_size for file in source.glob("*.safetensors")) / 2**30
     compilations = [job(graph, _GRAPH_SECONDS + _LAYER_SECONDS * layers) for graph in graphs]
     return [*compilations, job(None, _WEIGHTS_SECONDS + _WEIGHTS_SECONDS_PER_GIB * size)]
-
-
-def read_config(source: Path) -> Config:
-    """The model's `config.json`. Raises ContainerFailure(UNSUPPORTED_MODEL)."""
-    try:
-        config = json.loads((source / _CONFIG).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise _unsupported(f"config.json: {error}") from error
-    if not isinstance(config, dict):
-        raise _unsupported("config.json: it is not a JSON object")
-    return config
 
 
 def _unsupported(finding: str) -> ContainerFailure:

@@ -22,11 +22,11 @@ from .base import Config
 from .bert import Bert
 from .bert_config import parse_bert_config, read_vector_settings
 from .bert_weights import write_bert_weights
-from .cpu import read_config
 from .cpu_toolchain import VECTOR_BITS
 from .llama import Llama
 from .llama_config import LlamaConfig, parse_llama_config
 from .llama_weights import write_llama_weights
+from .model_config import read_config
 
 # How loops are split depends on the number of threads that the compiler is told of. It must not depend on the machine
 # that compiles: equal requests give equal artifacts. How many threads run is decided when a graph is loaded.

@@ -12,8 +12,7 @@ from neuron_runtime.store.files import contained
 from .aot_inductor import Graph, Tensor, set_threads
 from .base import EncoderCapabilities, Vectors
 from .bert_config import BertConfig
-from .cpu import WEIGHTS
-from .weight_file import map_float32
+from .weight_file import WEIGHTS, map_float32
 
 
 class EncodeBucket(NamedTuple):

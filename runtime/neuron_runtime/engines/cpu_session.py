@@ -14,9 +14,8 @@ from neuron_runtime.store.files import contained
 
 from .aot_inductor import Graph, Tensor, set_threads
 from .base import Capabilities, DecodeRow, PrefillRow, Sampling, Step
-from .cpu import WEIGHTS
 from .llama_config import LlamaConfig
-from .weight_file import map_float32
+from .weight_file import WEIGHTS, map_float32
 
 
 class Bucket(NamedTuple):

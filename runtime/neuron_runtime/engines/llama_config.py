@@ -1,13 +1,11 @@
 """Reads a Llama's `config.json`. What would change answers and is not implemented is refused by name."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
-
 from .base import Config
+from .model_config import count, expect, number, unsupported
 
 ARCHITECTURE = "LlamaForCausalLM"
 
@@ -46,36 +44,31 @@ class LlamaConfig:
 
 def parse_llama_config(config: Config) -> LlamaConfig:
     """Raises ContainerFailure(UNSUPPORTED_MODEL)."""
-    architectures = config.get("architectures") or []
-    if architectures != [ARCHITECTURE]:
-        raise _unsupported(f"architectures {architectures}; this engine compiles {ARCHITECTURE}")
-    for name, accepted in _EXPECTED.items():
-        if name in config and config[name] not in accepted:
-            raise _unsupported(f"{name} {config[name]!r}; this engine implements {accepted[0]!r} only")
+    expect(config, ARCHITECTURE, _EXPECTED)
     parsed = _read(config)
     if parsed.heads % parsed.key_value_heads or parsed.head_size % 2:
-        raise _unsupported(
+        raise unsupported(
             f"{parsed.heads} heads of {parsed.head_size} elements over {parsed.key_value_heads} key-value heads"
         )
     return parsed
 
 
 def _read(config: Config) -> LlamaConfig:
-    heads, hidden = _count(config, "num_attention_heads"), _count(config, "hidden_size")
+    heads, hidden = count(config, "num_attention_heads"), count(config, "hidden_size")
     tied = config.get("tie_word_embeddings")
     if not isinstance(tied, bool | None):
-        raise _unsupported(f"tie_word_embeddings {tied!r}, where true or false is needed")
+        raise unsupported(f"tie_word_embeddings {tied!r}, where true or false is needed")
     return LlamaConfig(
-        layers=_count(config, "num_hidden_layers"),
+        layers=count(config, "num_hidden_layers"),
         hidden_size=hidden,
-        intermediate_size=_count(config, "intermediate_size"),
+        intermediate_size=count(config, "intermediate_size"),
         heads=heads,
-        key_value_heads=_count(config, "num_key_value_heads", default=heads),
-        head_size=_count(config, "head_dim", default=hidden // heads),
-        vocabulary=_count(config, "vocab_size"),
-        max_positions=_count(config, "max_position_embeddings"),
+        key_value_heads=count(config, "num_key_value_heads", default=heads),
+        head_size=count(config, "head_dim", default=hidden // heads),
+        vocabulary=count(config, "vocab_size"),
+        max_positions=count(config, "max_position_embeddings"),
         rope_theta=_rope_theta(config),
-        norm_epsilon=_number(config, "rms_norm_eps"),
+        norm_epsilon=number(config, "rms_norm_eps"),
         tied_embeddings=bool(tied),
     )
 
@@ -84,29 +77,11 @@ def _rope_theta(config: Config) -> float:
     # transformers 5 writes `rope_parameters`; models saved before it have `rope_theta` and `rope_scaling`.
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(rope, Mapping):
-        raise _unsupported(f"rope_scaling {rope!r}, where an object is needed")
+        raise unsupported(f"rope_scaling {rope!r}, where an object is needed")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
-        raise _unsupported(f"rope_type {kind!r}; this engine implements 'default' only")
+        raise unsupported(f"rope_type {kind!r}; this engine implements 'default' only")
     factor = rope.get("partial_rotary_factor")
     if factor not in _EXPECTED["partial_rotary_factor"]:
-        raise _unsupported(f"partial_rotary_factor {factor!r}; this engine implements 1 only")
-    return _number(rope if "rope_theta" in rope else config, "rope_theta", default=10000.0)
-
-
-def _count(config: Config, name: str, default: int | None = None) -> int:
-    value = default if config.get(name) is None else config[name]
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise _unsupported(f"{name} {value!r}, where a positive whole number is needed")
-    return value
-
-
-def _number(config: Config, name: str, default: float | None = None) -> float:
-    value = default if config.get(name) is None else config[name]
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise _unsupported(f"{name} {value!r}, where a positive number is needed")
-    return float(value)
-
-
-def _unsupported(finding: str) -> ContainerFailure:
-    return ContainerFailure(FailureCode.UNSUPPORTED_MODEL, f"the model's config.json has {finding}")
+        raise unsupported(f"partial_rotary_factor {factor!r}; this engine implements 1 only")
+    return number(rope if "rope_theta" in rope else config, "rope_theta", default=10000.0)

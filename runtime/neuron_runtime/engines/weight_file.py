@@ -12,6 +12,9 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from torch import Tensor
 
+WEIGHTS = "weights.safetensors"
+"""The file of an artifact that holds them."""
+
 # Rows of weights are read by vector instructions straight out of the mapped file.
 _ALIGNMENT = 64
 

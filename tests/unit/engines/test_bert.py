@@ -14,7 +14,7 @@ from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.engines.bert import Bert
 from neuron_runtime.engines.bert_config import Pooling, VectorSettings, parse_bert_config, read_vector_settings
 from neuron_runtime.engines.bert_weights import write_bert_weights
-from neuron_runtime.engines.cpu import read_config
+from neuron_runtime.engines.model_config import read_config
 from support.tiny_bert import FIRST, MEAN, VOCABULARY, tiny_bert, token_vectors, use_modules
 
 _LENGTHS = (7, 16, 1)

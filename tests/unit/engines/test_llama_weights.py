@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from neuron_localcluster.standins.tiny_llama import tiny_llama
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
-from neuron_runtime.engines.cpu import read_config
 from neuron_runtime.engines.llama_config import parse_llama_config
 from neuron_runtime.engines.llama_weights import write_llama_weights
+from neuron_runtime.engines.model_config import read_config
 
 _QUERY = "model.layers.0.self_attn.q_proj.weight"
 
