@@ -70,7 +70,9 @@ CATALOGUE: dict[str, Entry] = {
         "Check that pods reach the S3 endpoint of artifactStore.s3.region", RetryClass.TRANSIENT
     ),
     FailureCode.UNSUPPORTED_MODEL.value: Entry(
-        "Set model.huggingFace.repo to a model of a supported architecture", RetryClass.SPEC
+        "Set model.huggingFace.repo to a complete model (config.json, tokenizer.json, safetensors) of a supported "
+        "architecture",
+        RetryClass.SPEC,
     ),
     FailureCode.TOOLCHAIN_MISMATCH.value: Entry(
         "Make the platform setting cpu.toolchain name what is in cpu.compileImage", RetryClass.SPEC

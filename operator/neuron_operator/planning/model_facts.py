@@ -44,7 +44,7 @@ class ModelFacts:
 def model_facts(config: Mapping[str, Any]) -> ModelFacts:
     """Read the facts. Raises UnsupportedModel for another architecture, or when a field is missing or not a number."""
     architectures = config.get("architectures")
-    architecture = architectures[0] if isinstance(architectures, list) and architectures else "none"
+    architecture = architectures[0] if isinstance(architectures, list) and architectures else "(none)"
     if architecture != LLAMA:
         raise UnsupportedModel(
             f"config.json names the architecture {architecture}; {LLAMA} is what can be compiled",

@@ -129,10 +129,14 @@ def _engine_and_target(wishes: Wishes) -> tuple[Engine, Target]:
 
 def _explain(facts: ModelFacts, wishes: Wishes, memory: Memory, length: int) -> str:
     return (
-        f"{facts.parameters / 1e6:.0f}M parameters in {wishes.dtype.value} on CPU: {_mib(memory.weights)} of weights, "
+        f"{_millions(facts.parameters)} parameters in {wishes.dtype.value} on CPU: {_mib(memory.weights)} of weights, "
         f"{_mib(memory.kv_cache)} of KV cache for {wishes.max_batch_size} sequences of {length} tokens, "
-        f"{_mib(memory.total)} in all"
+        f"{_mib(memory.workspace)} for the process, {_mib(memory.total)} in all"
     )
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.0f}M" if count >= 10_000_000 else f"{count / 1e6:.1f}M"
 
 
 def _mib(size: int) -> str:
