@@ -64,7 +64,7 @@ def test_an_operator_that_is_killed_during_a_compile_goes_on_with_the_same_job(
     operator: InstalledOperator, namespace: str
 ) -> None:
     repo = operator.add_tiny_model("killed", seed=2)
-    operator.create(namespace, "llama", repo)
+    operator.create(namespace, "llama", repo, shapes={"maxModelLength": 128, "maxBatchSize": 1})
     operator.wait_for_condition(namespace, "llama", "Compiled", lambda found: found["reason"] == "JobRunning")
 
     before = operator.process().pid

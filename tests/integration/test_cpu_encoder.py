@@ -15,11 +15,11 @@ from neuron_runtime.engines.cpu import CPUEngine
 from support.compiled_model import compile_model, cpu_request
 from support.tiny_bert import MAX_LENGTH, MEAN, VOCABULARY, mean_vectors, tiny_bert, use_modules
 
-# The fixture compiles four graphs, on a machine that may have other work.
+# The fixture compiles two graphs, on a machine that may have other work.
 pytestmark = pytest.mark.timeout(1200)
 
 _SHAPES = Shapes(
-    max_model_length=MAX_LENGTH, max_batch_size=2, context_lengths=(16, MAX_LENGTH), token_generation_batches=()
+    max_model_length=MAX_LENGTH, max_batch_size=2, context_lengths=(MAX_LENGTH,), token_generation_batches=()
 )
 
 
@@ -34,7 +34,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def session(source: Path) -> Iterator[EncoderSession]:
     manifest, _ = compile_model(source, source.parent, cpu_request(_SHAPES, task=Task.EMBEDDING))
-    assert {graph.name for graph in manifest.graphs} == {"encode-1x16", "encode-1x32", "encode-2x16", "encode-2x32"}
+    assert {graph.name for graph in manifest.graphs} == {"encode-1x32", "encode-2x32"}
     loaded = CPUEngine().load(manifest, source.parent / "artifact", source, threads=1)
     assert isinstance(loaded, EncoderSession)
     loaded.warm_up()
@@ -47,7 +47,7 @@ def test_what_it_can_do(session: EncoderSession) -> None:
     assert (limits.max_length, limits.batches, limits.dimensions) == (MAX_LENGTH, (1, 2), 48)
 
 
-@pytest.mark.parametrize("lengths", [[1], [16], [17], [32], [3, 16], [16, 3], [1, 32]])
+@pytest.mark.parametrize("lengths", [[1], [16], [32], [3, 16], [32, 1]])
 def test_vectors_are_those_of_transformers(session: EncoderSession, source: Path, lengths: list[int]) -> None:
     generator = np.random.default_rng(sum(lengths))
     rows = [generator.integers(0, VOCABULARY, length).tolist() for length in lengths]

@@ -1,6 +1,6 @@
 """Runs an encoder's compiled graphs on the CPU: texts to vectors, one call of one graph at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,7 +52,7 @@ class CPUEncoderSession:
 
     def encode(self, rows: Sequence[Sequence[int]]) -> Vectors:
         """One vector for each text. Raises ValueError for texts that no graph takes."""
-        bucket = self._bucket(rows)
+        bucket = smallest_encode_bucket(self._runners, rows)
         for row in rows:
             # A graph trusts its indices: one beyond the embedding reaches memory that is not its own.
             if not all(0 <= token < self._vocabulary for token in row):
@@ -64,17 +64,16 @@ class CPUEncoderSession:
         """Let go of graphs and weights."""
         self._runners.clear()
 
-    def _bucket(self, rows: Sequence[Sequence[int]]) -> EncodeBucket:
-        lengths = [len(row) for row in rows]
-        if rows and all(lengths):
-            for bucket in self._runners:
-                if len(rows) <= bucket.rows and max(lengths) <= bucket.tokens:
-                    return bucket
-        limits = self._capabilities
-        raise ValueError(
-            f"{len(rows)} texts of {lengths} tokens; the graphs take 1 to {max(limits.batches)} texts of 1 to "
-            f"{limits.max_length}"
-        )
+
+def smallest_encode_bucket(buckets: Collection[EncodeBucket], rows: Sequence[Sequence[int]]) -> EncodeBucket:
+    """The first of ascending buckets that holds all texts. Raises ValueError when none does."""
+    lengths = [len(row) for row in rows]
+    if rows and all(lengths):
+        for bucket in buckets:
+            if len(rows) <= bucket.rows and max(lengths) <= bucket.tokens:
+                return bucket
+    most = max(bucket.rows for bucket in buckets), max(bucket.tokens for bucket in buckets)
+    raise ValueError(f"{len(rows)} texts of {lengths} tokens; the graphs take 1 to {most[0]} texts of 1 to {most[1]}")
 
 
 class _Runner:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from neuron_runtime.engines.base import PrefillRow
+from neuron_runtime.engines.cpu_encoder_session import EncodeBucket, smallest_encode_bucket
 from neuron_runtime.engines.cpu_session import Bucket, smallest_bucket
 
 _DECODE = [Bucket(1, 1, 64), Bucket(1, 1, 512), Bucket(4, 1, 64), Bucket(4, 1, 512)]
@@ -47,3 +48,14 @@ def test_a_prefill_step_takes_the_shortest_graph_that_holds_its_tokens(count: in
 def test_what_no_graph_takes_is_refused(rows: list[PrefillRow]) -> None:
     with pytest.raises(ValueError, match="the graphs take 1 of 16, 1 of 64"):
         smallest_bucket(_PREFILL, rows)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "chosen"),
+    [([1], (16, 1)), ([16], (16, 1)), ([17], (32, 1)), ([3, 16], (16, 2)), ([17, 3], (32, 2)), ([32, 32], (32, 2))],
+)
+def test_texts_take_the_shortest_graph_that_holds_them_and_of_these_the_narrowest(
+    lengths: list[int], chosen: tuple[int, int]
+) -> None:
+    buckets = [EncodeBucket(16, 1), EncodeBucket(16, 2), EncodeBucket(32, 1), EncodeBucket(32, 2)]
+    assert smallest_encode_bucket(buckets, [[7] * length for length in lengths]) == chosen
