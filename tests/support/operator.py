@@ -151,7 +151,7 @@ class InstalledOperator:
 
     def _audit(self, *, writes_only: bool = True) -> Iterator[dict[str, Any]]:
         for event in audit_events(self.cluster.audit_log):
-            if event["user"]["username"] != _USER or event["stage"] != "ResponseComplete":
+            if event["user"].get("username") != _USER or event["stage"] != "ResponseComplete":
                 continue
             if writes_only and event["verb"] in ("get", "list", "watch"):
                 continue

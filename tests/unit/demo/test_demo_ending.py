@@ -26,8 +26,10 @@ _SLEEP = ("/bin/sleep", "600")
 
 # The demo's command around a run that only waits, in a terminal of its own.
 _WAITING_DEMO = """
-import fcntl, sys, termios
+import fcntl, signal, sys, termios
 from pathlib import Path
+# Whoever runs the tests may have been told to outlive its terminal, and the demo respects that.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 from demo import __main__, run, settings
 state = Path(sys.argv[1])
@@ -40,7 +42,6 @@ class Waiting:
     def run(self):
         return 0
     def attend(self):
-        import signal
         signal.pause()
 
 run.Demo = Waiting
