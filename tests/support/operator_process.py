@@ -74,6 +74,16 @@ class OperatorProcess:
         lines = [json.loads(line) for line in self._log.read_text().splitlines()]
         return [line for line in lines if level in (None, line["level"])]
 
+    def complaints(self) -> list[dict[str, Any]]:
+        """The errors it has logged, but those of requests that kopf had begun when it closed its connections."""
+        errors = self.log("CRITICAL") + self.log("ERROR")
+        return [line for line in errors if not is_cut_off(line["logger"], line["message"])]
+
+
+def is_cut_off(logger: str, message: str) -> bool:
+    """Whether a line is kopf's about a request that it ended itself. It depends on the moment, and means nothing."""
+    return logger.startswith("kopf.") and message.startswith("Request attempt #")
+
 
 @asynccontextmanager
 async def operator_process(

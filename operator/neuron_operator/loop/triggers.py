@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import kopf
@@ -25,6 +26,7 @@ _LOGIN_LIFETIME = timedelta(minutes=10)
 # kopf waits for the tasks that it cancels for as long as they take, and a cancellation can get lost: Python 3.11's
 # `wait_for` swallows one that arrives together with the result.
 _ENDING = timedelta(seconds=15)
+_KOPF = Path(kopf.__file__).parent
 _DOMAIN = "neuron-operator.dev"
 
 logger = logging.getLogger(__name__)
@@ -54,6 +56,7 @@ class Watches:
 
     async def start(self) -> None:
         """Start watching. kopf takes SIGTERM and SIGINT for itself here: who wants them must come after."""
+        asyncio.get_running_loop().set_exception_handler(_forget_what_kopf_forgets)
         # When kopf ends by itself, it cancels every task of the process that did not exist before it.
         self._earlier = asyncio.all_tasks()
         self._tasks = await kopf.spawn_tasks(
@@ -93,6 +96,16 @@ def _problem(watching: asyncio.Task[None]) -> BaseException | None:
     if not watching.done():
         return TimeoutError("it does not end")
     return watching.exception()
+
+
+def _forget_what_kopf_forgets(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an error that nobody asked for; one of kopf's own tasks, which it abandons when it ends, is no error."""
+    task = context.get("future")
+    code = getattr(task.get_coro(), "cr_code", None) if isinstance(task, asyncio.Task) else None
+    if code is not None and Path(code.co_filename).is_relative_to(_KOPF):
+        logger.info("%s: %r", context["message"], context.get("exception"))
+        return
+    loop.default_exception_handler(context)
 
 
 def registry(
