@@ -22,6 +22,8 @@ WORK_DIR_VARIABLE = "NEURON_WORK_DIR"
 TERMINATION_MESSAGE_PATH_VARIABLE = "TERMINATION_MESSAGE_PATH"
 BIND_ADDRESS_VARIABLE = "BIND_ADDRESS"
 SERVING_PORT = 8080
+SERVING_GRACE_SECONDS = 60
+"""A serving pod's `terminationGracePeriodSeconds`; the server's drain ends within it."""
 
 
 class HuggingFaceOrigin(ContractModel):

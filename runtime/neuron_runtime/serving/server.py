@@ -18,6 +18,7 @@ from typing import Any
 import uvicorn
 
 from neuron_runtime.container import failure_of
+from neuron_runtime.contract.launch import SERVING_GRACE_SECONDS
 from neuron_runtime.contract.outcome import ContainerFailure
 
 from .app import build_app
@@ -33,8 +34,8 @@ Load = Callable[[], ServedModel]
 class Ending:
     """How the time is spent that a pod has to end, in seconds."""
 
-    total: float = 58.0
-    """Less than the pod's terminationGracePeriodSeconds (60): the process itself needs a moment."""
+    total: float = SERVING_GRACE_SECONDS - 2.0
+    """Less than the pod has: the process itself needs a moment."""
     lame_duck: float = 2.0
     """A Service goes on sending requests to a pod that ends until every node has heard of it."""
     close: float = 4.0

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from neuron_runtime.contract.launch import SERVING_GRACE_SECONDS
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.serving.metrics import Metrics
 from neuron_runtime.serving.scheduler import Scheduler
@@ -135,8 +136,8 @@ async def test_what_runs_for_too_long_and_what_waits_hear_that_the_server_ends(l
 
 def test_the_end_fits_into_the_pods_grace() -> None:
     ending = Ending()
-    assert ending.lame_duck + ending.drain + ending.close + ending.answer < 60
-    assert ending.drain > 45
+    assert ending.lame_duck + ending.drain + ending.close + ending.answer < SERVING_GRACE_SECONDS
+    assert ending.drain > 0.75 * SERVING_GRACE_SECONDS
 
 
 async def test_told_to_end_while_it_loads(life: _Life) -> None:

@@ -3,7 +3,7 @@
 from neuron_operator.api.objects import DEPLOYMENT, Manifest
 from neuron_operator.api.v1alpha1 import NeuronModel
 from neuron_operator.settings import PlatformSettings
-from neuron_runtime.contract.launch import SERVING_PORT, SERVING_SPEC_VARIABLE, ServingSpec
+from neuron_runtime.contract.launch import SERVING_GRACE_SECONDS, SERVING_PORT, SERVING_SPEC_VARIABLE, ServingSpec
 
 from . import names
 from .ownership import child
@@ -50,7 +50,7 @@ def rendered_deployment(
         "readinessProbe": {**_probe("/readyz", 1), "failureThreshold": 3},
     }
     pod = pod_spec(server, service_account=names.SERVING_SERVICE_ACCOUNT)
-    pod["terminationGracePeriodSeconds"] = 60
+    pod["terminationGracePeriodSeconds"] = SERVING_GRACE_SECONDS
     deployment["spec"] = {
         "selector": {"matchLabels": {**names.selector(model.metadata.name), names.REVISION_LABEL: revision}},
         "template": {"metadata": {"labels": {**deployment["metadata"]["labels"]}}, "spec": pod},
