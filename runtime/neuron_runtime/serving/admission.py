@@ -1,12 +1,9 @@
 """Who waits for the engine: first come, first served, and no more than can be told an honest time to come back."""
 
 from collections import deque
-from math import ceil
 
 from .generation import Ticket
-
-_LONGEST_RETRY_AFTER = 60
-_WEIGHT_OF_THE_LATEST = 0.2
+from .pace import Pace
 
 
 class QueueFull(Exception):
@@ -23,9 +20,8 @@ class AdmissionQueue:
 
     def __init__(self, limit: int, slots: int) -> None:
         self._limit = limit
-        self._slots = slots
+        self._pace = Pace(slots)
         self._waiting: deque[Ticket] = deque()
-        self._usual_duration = 1.0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -34,7 +30,7 @@ class AdmissionQueue:
         """Wait, or start at once in one of the `free` slots. Raises QueueFull."""
         # A request that can start at once does not wait, so it needs no place among those that do.
         if len(self._waiting) >= self._limit + free:
-            raise QueueFull(self._retry_after())
+            raise QueueFull(self._pace.retry_after(len(self._waiting)))
         self._waiting.append(ticket)
 
     def pop(self) -> Ticket:
@@ -56,9 +52,4 @@ class AdmissionQueue:
 
     def learn(self, seconds: float) -> None:
         """A request that ran to its end took so long, from its start."""
-        self._usual_duration += _WEIGHT_OF_THE_LATEST * (seconds - self._usual_duration)
-
-    def _retry_after(self) -> int:
-        # Until half of those that wait have started: those who come back then find room, and do not come all at once.
-        wait = (len(self._waiting) + 1) / 2 * self._usual_duration / self._slots
-        return max(1, min(_LONGEST_RETRY_AFTER, ceil(wait)))
+        self._pace.learn(seconds)

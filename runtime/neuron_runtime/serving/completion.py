@@ -11,7 +11,8 @@ from .choice import Choice, Piece
 from .detokenizer import Decode
 from .generation import Dropped, Event, Failed, Generation, Ticket
 from .response_body import Usage
-from .scheduler import Scheduler, SchedulerClosed
+from .scheduler import Scheduler
+from .session_thread import SchedulerClosed
 
 _RESTART_SECONDS = 10
 

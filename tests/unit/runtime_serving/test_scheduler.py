@@ -12,7 +12,8 @@ from neuron_runtime.serving.admission import QueueFull
 from neuron_runtime.serving.generation import Dropped, Event, Failed, Generation, Progress, Ticket
 from neuron_runtime.serving.metrics import Metrics
 from neuron_runtime.serving.sampling import SamplingParameters
-from neuron_runtime.serving.scheduler import Scheduler, SchedulerClosed
+from neuron_runtime.serving.scheduler import Scheduler
+from neuron_runtime.serving.session_thread import SchedulerClosed
 from support.scripted_engine import END, ScriptedSession
 
 _WAIT = 10.0
