@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -23,7 +22,6 @@ from neuron_operator.loop.triggers import Watches, WatchesEnded
 from support.api_server import access_by, limited_kubeconfig
 from support.audit import audit_events
 from support.kubectl import Kubectl
-from support.operator_process import is_cut_off
 from support.recording import eventually
 
 pytestmark = pytest.mark.cluster
@@ -242,20 +240,3 @@ async def test_signals_can_be_taken_back_from_kopf(admin: ClusterAccess) -> None
         assert doorbell.watches.are_running()
 
     await doorbell.during(test)
-
-
-async def test_what_kopf_forgets_when_it_is_stopped_while_it_starts_is_not_an_error(
-    admin: ClusterAccess, caplog: pytest.LogCaptureFixture
-) -> None:
-    for moment in range(12):
-        doorbell = _Doorbell(admin)
-
-        async def test(moment: int = moment, doorbell: _Doorbell = doorbell) -> None:
-            await doorbell.watches._started.wait()
-            for _ in range(moment):
-                await asyncio.sleep(0)
-
-        await doorbell.during(test)
-    gc.collect()
-    errors = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert not [record for record in errors if not is_cut_off(record.name, record.getMessage())]

@@ -56,7 +56,7 @@ class Watches:
 
     async def start(self) -> None:
         """Start watching. kopf takes SIGTERM and SIGINT for itself here: who wants them must come after."""
-        asyncio.get_running_loop().set_exception_handler(_forget_what_kopf_forgets)
+        asyncio.get_running_loop().set_exception_handler(forget_what_kopf_forgets)
         # When kopf ends by itself, it cancels every task of the process that did not exist before it.
         self._earlier = asyncio.all_tasks()
         self._tasks = await kopf.spawn_tasks(
@@ -98,7 +98,7 @@ def _problem(watching: asyncio.Task[None]) -> BaseException | None:
     return watching.exception()
 
 
-def _forget_what_kopf_forgets(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def forget_what_kopf_forgets(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Log an error that nobody asked for; one of kopf's own tasks, which it abandons when it ends, is no error."""
     task = context.get("future")
     code = getattr(task.get_coro(), "cr_code", None) if isinstance(task, asyncio.Task) else None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from datetime import UTC, datetime
 from typing import Any
 
 import kopf
+import pytest
+from kopf._cogs.aiokits import aiotasks
 
 from neuron_operator.api.objects import JOB, NEURON_MODEL, Key, Manifest, key_of, kind_of, labels_of
 from neuron_operator.loop import triggers
@@ -106,3 +110,23 @@ async def test_a_child_that_changes_hands_wakes_both() -> None:
     assert await bell.event("jobs", "MODIFIED", 6, model="y") == {Key("ml", "x"), Key("ml", "y")}
     assert await bell.event("jobs", "DELETED", 7, model="y") == {Key("ml", "y")}
     assert bell.snapshot.list(JOB) == []
+
+
+async def _fail() -> None:
+    raise AssertionError("the connection is closed already")
+
+
+async def test_an_error_that_kopf_abandons_is_none_of_ours_and_one_of_ours_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def errors() -> list[str]:
+        gc.collect()
+        return [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+
+    asyncio.get_running_loop().set_exception_handler(triggers.forget_what_kopf_forgets)
+
+    await asyncio.wait({asyncio.create_task(aiotasks.guard(_fail(), name="kopf's"))})
+    assert errors() == []
+
+    await asyncio.wait({asyncio.create_task(_fail())})
+    assert len(errors()) == 1
