@@ -22,7 +22,8 @@ from .generation import Generation
 from .generation_request import Options
 from .response_body import Head
 from .state import ServedModel
-from .text_request import Prompt, parse_text_request, parse_tokenize_request
+from .text_input import Prompt
+from .text_request import parse_text_request, parse_tokenize_request
 from .text_response import TextFormat
 from .tokenization import PromptTooLong
 
