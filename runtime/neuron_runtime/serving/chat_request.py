@@ -11,7 +11,7 @@ from pydantic import Field, StrictBool, StrictInt, Tag
 
 from .api_error import invalid
 from .generation_request import GenerationBody, Options, TokenCount, options_of
-from .request_body import BRANCH, LIST, ONE, Strict, parse_object, validated
+from .request_body import BRANCH, LIST, ONE, BodyForm, Strict
 
 _MAX_MESSAGES = 2048
 _MAX_PARTS = 256
@@ -39,7 +39,9 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 _WITHOUT_EFFECT = frozenset({"metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "user"})
 
 
-class _TextPart(Strict):
+class TextPart(Strict):
+    """A part of a message's content."""
+
     type: Literal["text"]
     text: str
 
@@ -49,7 +51,7 @@ class Message(Strict):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[
-        Annotated[str, Tag(ONE)] | Annotated[list[_TextPart], Field(fail_fast=True, max_length=_MAX_PARTS), Tag(LIST)],
+        Annotated[str, Tag(ONE)] | Annotated[list[TextPart], Field(fail_fast=True, max_length=_MAX_PARTS), Tag(LIST)],
         BRANCH,
     ]
     name: str | None = None
@@ -58,11 +60,16 @@ class Message(Strict):
 Messages = Annotated[list[Message], Field(fail_fast=True, min_length=1, max_length=_MAX_MESSAGES)]
 
 
-class _Body(GenerationBody):
+class ChatBody(GenerationBody):
+    """The body of a request for chat completions as it is sent."""
+
     messages: Messages
     max_completion_tokens: TokenCount | None = None
     logprobs: StrictBool | None = None
     top_logprobs: Annotated[StrictInt, Field(ge=0, le=_MAX_ALTERNATIVES)] | None = None
+
+
+CHAT_BODY = BodyForm(ChatBody, _NEUTRAL, _WITHOUT_EFFECT)
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class ChatRequest:
 
 def parse_chat_request(body: bytes) -> ChatRequest:
     """Parse and check. Raises ApiError (400) naming the parameter."""
-    parsed = validated(_Body, parse_object(body), _NEUTRAL, _WITHOUT_EFFECT)
+    parsed = CHAT_BODY.parse(body)
     if parsed.max_tokens is not None and parsed.max_completion_tokens is not None:
         raise invalid("max_tokens", "'max_tokens' and 'max_completion_tokens' are the same; set only one of them")
     if parsed.top_logprobs and not parsed.logprobs:

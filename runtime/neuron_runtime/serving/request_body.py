@@ -4,7 +4,8 @@ import asyncio
 import json
 import re
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, ValidationError, model_validator
 from starlette.requests import Request
@@ -42,6 +43,29 @@ class Strict(BaseModel):
 
 
 M = TypeVar("M", bound=Strict)
+
+
+@dataclass(frozen=True)
+class BodyForm(Generic[M]):
+    """A body that one operation takes."""
+
+    model: type[M]
+    neutral: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Parameters of OpenAI's that are not implemented, with the values at which they mean nothing."""
+    without_effect: Collection[str] = ()
+    """Parameters of OpenAI's that never mean anything here."""
+
+    def parse(self, body: bytes) -> M:
+        """The parameters that are implemented, checked. Raises ApiError (400) naming the parameter."""
+        return validated(self.model, parse_object(body), self.neutral, self.without_effect)
+
+    def further_properties(self) -> dict[str, Any]:
+        """JSON Schema of the parameters that are not the model's."""
+        neutral = {
+            name: {"enum": [*values, None], "description": "Not supported at any other value."}
+            for name, values in self.neutral.items()
+        }
+        return neutral | {name: {"description": "Without effect."} for name in self.without_effect}
 
 
 async def read_body(request: Request) -> bytes:

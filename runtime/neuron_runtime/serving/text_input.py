@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from pydantic import Tag
+from pydantic import Tag, WithJsonSchema
 
 from .api_error import ApiError, invalid
 from .request_body import BRANCH, LIST, ONE
@@ -11,8 +11,14 @@ from .request_body import BRANCH, LIST, ONE
 Prompt = str | tuple[int, ...]
 """A text, or its tokens."""
 
+_TOKENS = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**31 - 1}}
+_MANY = {
+    "type": "array",
+    "minItems": 1,
+    "anyOf": [_TOKENS, {"items": {"type": "string"}}, {"items": _TOKENS}],
+}
 # The forms differ in their elements, which `prompts_of` checks one by one.
-OneOrMore = Annotated[Annotated[str, Tag(ONE)] | Annotated[list[Any], Tag(LIST)], BRANCH]
+OneOrMore = Annotated[Annotated[str, Tag(ONE)] | Annotated[list[Any], WithJsonSchema(_MANY), Tag(LIST)], BRANCH]
 
 
 def prompts_of(value: str | Sequence[Any], param: str, most: int) -> tuple[Prompt, ...]:

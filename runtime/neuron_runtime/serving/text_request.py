@@ -9,7 +9,7 @@ from pydantic import Field, StrictBool, StrictInt
 from .api_error import invalid
 from .chat_request import Messages, flat
 from .generation_request import MAX_CHOICES, GenerationBody, Options, options_of
-from .request_body import Strict, parse_object, validated
+from .request_body import BodyForm, Strict
 from .text_input import OneOrMore, Prompt, prompts_of
 
 _MAX_ALTERNATIVES = 5
@@ -24,16 +24,24 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
 _WITHOUT_EFFECT = frozenset({"user"})
 
 
-class _Body(GenerationBody):
+class TextBody(GenerationBody):
+    """The body of a request for completions as it is sent."""
+
     prompt: OneOrMore
     logprobs: Annotated[StrictInt, Field(ge=0, le=_MAX_ALTERNATIVES)] | None = None
 
 
-class _TokenizeBody(Strict):
+class TokenizeBody(Strict):
+    """The body of a request for tokens as it is sent."""
+
     model: str | None = None
     prompt: str | None = None
     messages: Messages | None = None
     add_special_tokens: StrictBool = True
+
+
+TEXT_BODY = BodyForm(TextBody, _NEUTRAL, _WITHOUT_EFFECT)
+TOKENIZE_BODY = BodyForm(TokenizeBody)
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ class TokenizeRequest:
 
 def parse_text_request(body: bytes) -> TextRequest:
     """Parse and check. Raises ApiError (400) naming the parameter."""
-    parsed = validated(_Body, parse_object(body), _NEUTRAL, _WITHOUT_EFFECT)
+    parsed = TEXT_BODY.parse(body)
     prompts = prompts_of(parsed.prompt, "prompt", MAX_CHOICES)
     options = options_of(parsed, parsed.max_tokens or _DEFAULT_MAX_TOKENS, parsed.logprobs)
     if len(prompts) * options.choices > MAX_CHOICES:
@@ -67,7 +75,7 @@ def parse_text_request(body: bytes) -> TextRequest:
 
 def parse_tokenize_request(body: bytes) -> TokenizeRequest:
     """Parse and check. Raises ApiError (400) naming the parameter."""
-    parsed = validated(_TokenizeBody, parse_object(body), {}, ())
+    parsed = TOKENIZE_BODY.parse(body)
     if (parsed.prompt is None) == (parsed.messages is None):
         raise invalid("prompt", "one of 'prompt' and 'messages' is needed, and only one")
     return TokenizeRequest(parsed.model, parsed.prompt, flat(parsed.messages or ()), parsed.add_special_tokens)
