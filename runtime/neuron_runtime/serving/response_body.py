@@ -3,14 +3,33 @@
 import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
+
+from typing_extensions import TypedDict
 
 from .choice import Piece
 from .generation import FinishReason
 
 DONE = b"data: [DONE]\n\n"
+
+
+class UsageDocument(TypedDict):
+    """Tokens of one request, as OpenAI counts."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class HeadDocument(TypedDict):
+    """What all bodies that answer one request have in common."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
 
 
 @dataclass(frozen=True)
@@ -20,7 +39,7 @@ class Usage:
     prompt_tokens: int
     completion_tokens: int
 
-    def document(self) -> dict[str, int]:
+    def document(self) -> UsageDocument:
         """As OpenAI counts."""
         return {
             "prompt_tokens": self.prompt_tokens,
@@ -36,7 +55,7 @@ class AnswerFormat(Protocol):
     def include_usage(self) -> bool:
         """Whether a stream ends with the usage."""
 
-    def whole(self, choices: Sequence[Piece], usage: Usage) -> dict[str, Any]:
+    def whole(self, choices: Sequence[Piece], usage: Usage) -> Mapping[str, object]:
         """The body of an answer that is not streamed."""
 
     def first(self, index: int) -> bytes:
@@ -64,26 +83,16 @@ class Head:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     created: int = field(default_factory=lambda: int(time.time()))
 
-    def document(self, kind: str) -> dict[str, Any]:
+    def document(self) -> HeadDocument:
         """The common members."""
         return {
             "id": f"{self.prefix}-{self.id}",
-            "object": kind,
             "created": self.created,
             "model": self.model,
             "system_fingerprint": self.fingerprint,
         }
 
-    def event(self, kind: str, choice: dict[str, Any]) -> bytes:
-        """One event of a stream."""
-        body = {**self.document(kind), "choices": [choice]}
-        return server_sent_event({**body, "usage": None} if self.include_usage else body)
 
-    def usage(self, kind: str, usage: Usage) -> bytes:
-        """The event that tells the usage."""
-        return server_sent_event({**self.document(kind), "choices": [], "usage": usage.document()})
-
-
-def server_sent_event(document: dict[str, Any]) -> bytes:
+def server_sent_event(document: Mapping[str, object]) -> bytes:
     """One event. JSON has no line breaks outside of strings and escapes those within, so it is one `data` line."""
     return f"data: {json.dumps(document, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()

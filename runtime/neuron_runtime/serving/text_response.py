@@ -2,13 +2,48 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
+
+from typing_extensions import NotRequired, TypedDict
 
 from .choice import Piece, SpokenToken
 from .generation import FinishReason
-from .response_body import Head, Usage
+from .response_body import Head, HeadDocument, Usage, UsageDocument, server_sent_event
 
-_KIND = "text_completion"
+
+class TextLogprobs(TypedDict):
+    """Tokens of a text, each with the likeliest ones in its place."""
+
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class TextChoice(TypedDict):
+    """One of the answers to a request, or the piece of it that an event adds."""
+
+    index: int
+    text: str
+    logprobs: TextLogprobs | None
+    finish_reason: FinishReason | None
+
+
+class _TextBody(HeadDocument):
+    object: Literal["text_completion"]
+    choices: list[TextChoice]
+
+
+class TextCompletion(_TextBody):
+    """The whole answer to a request."""
+
+    usage: UsageDocument
+
+
+class TextCompletionChunk(_TextBody):
+    """One event of an answer that is streamed."""
+
+    usage: NotRequired[UsageDocument | None]
 
 
 @dataclass(frozen=True)
@@ -24,10 +59,14 @@ class TextFormat:
         """Whether a stream ends with the usage."""
         return self.head.include_usage
 
-    def whole(self, choices: Sequence[Piece], usage: Usage) -> dict[str, Any]:
+    def whole(self, choices: Sequence[Piece], usage: Usage) -> TextCompletion:
         """The body of an answer that is not streamed."""
-        documents = [self._choice(choice, choice.reason) for choice in choices]
-        return {**self.head.document(_KIND), "choices": documents, "usage": usage.document()}
+        return {
+            "object": "text_completion",
+            **self.head.document(),
+            "choices": [self._choice(choice, choice.reason) for choice in choices],
+            "usage": usage.document(),
+        }
 
     def first(self, index: int) -> bytes:
         """Nothing opens a text."""
@@ -35,18 +74,28 @@ class TextFormat:
 
     def piece(self, piece: Piece) -> bytes:
         """The event for a piece of text."""
-        return self.head.event(_KIND, self._choice(piece, None))
+        return self._chunk([self._choice(piece, None)])
 
     def last(self, index: int, reason: FinishReason) -> bytes:
         """The event that says why a text ends."""
-        choice = {"index": index, "text": "", "logprobs": None, "finish_reason": reason}
-        return self.head.event(_KIND, choice)
+        return self._chunk([{"index": index, "text": "", "logprobs": None, "finish_reason": reason}])
 
     def usage(self, usage: Usage) -> bytes:
         """The event that tells the usage."""
-        return self.head.usage(_KIND, usage)
+        return self._chunk([], usage.document())
 
-    def _choice(self, piece: Piece, reason: FinishReason | None) -> dict[str, Any]:
+    def _chunk(self, choices: list[TextChoice], usage: UsageDocument | None = None) -> bytes:
+        chunk: TextCompletionChunk = {
+            "object": "text_completion",
+            **self.head.document(),
+            "choices": choices,
+            "usage": usage,
+        }
+        if not self.include_usage:
+            del chunk["usage"]
+        return server_sent_event(chunk)
+
+    def _choice(self, piece: Piece, reason: FinishReason | None) -> TextChoice:
         return {
             "index": piece.index,
             "text": piece.text,
@@ -54,7 +103,7 @@ class TextFormat:
             "finish_reason": reason,
         }
 
-    def _logprobs(self, spoken: Sequence[SpokenToken]) -> dict[str, Any] | None:
+    def _logprobs(self, spoken: Sequence[SpokenToken]) -> TextLogprobs | None:
         if not self.logprobs:
             return None
         return {
