@@ -197,10 +197,9 @@ async def test_watches_that_end_by_themselves_are_told_at_once_and_raise(
     await watches.start()
     running = asyncio.create_task(watches.run())
 
-    async def ended() -> bool | None:
-        return None if watches.are_running() or not watches._started.is_set() else True
-
-    await eventually("not running any more", ended)
+    await asyncio.wait(watches._tasks, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+    assert watches._started.is_set()
+    assert not watches.are_running()
     assert not running.done(), "readiness must be gone while kopf still ends"
     with pytest.raises(WatchesEnded, match=r"kopf cannot watch any more: .*forbidden"):
         await running
