@@ -23,7 +23,7 @@ from neuron_runtime.listen import listen
 from neuron_runtime.serving.metrics import Metrics
 from neuron_runtime.serving.server import serve
 from neuron_runtime.serving.startup import Startup
-from neuron_runtime.serving.state import ServedModel, ServerState
+from neuron_runtime.serving.state import Served, ServerState
 from neuron_runtime.store import open_store
 
 _TALKATIVE = ("botocore", "uvicorn")
@@ -35,7 +35,7 @@ def run(environment: Mapping[str, str], engines: OpenEngine, port: int = SERVING
     work_dir = Path(variable(environment, WORK_DIR_VARIABLE))
     state, metrics = ServerState(), Metrics()
 
-    def load() -> ServedModel:
+    def load() -> Served:
         return Startup(spec, open_store(spec.store), engines(spec.engine), work_dir, state, metrics).run()
 
     failure = asyncio.run(serve(listen(environment, port), load, state, metrics))

@@ -44,7 +44,8 @@ def session(source: Path) -> Iterator[EncoderSession]:
 
 def test_what_it_can_do(session: EncoderSession) -> None:
     limits = session.capabilities
-    assert (limits.max_length, limits.batches, limits.dimensions) == (MAX_LENGTH, (1, 2), 48)
+    assert (limits.lengths, limits.batches, limits.dimensions) == ((MAX_LENGTH,), (1, 2), 48)
+    assert (limits.max_length, limits.vocabulary) == (MAX_LENGTH, VOCABULARY)
 
 
 @pytest.mark.parametrize("lengths", [[1], [16], [32], [3, 16], [32, 1]])

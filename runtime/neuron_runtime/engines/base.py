@@ -56,12 +56,19 @@ class Capabilities:
 class EncoderCapabilities:
     """What the loaded graphs of an encoder can do."""
 
-    max_length: int
-    """Tokens that one text can have."""
+    lengths: tuple[int, ...]
+    """Tokens that the texts of a step are filled up to, ascending; a step costs what its longest text does."""
     batches: tuple[int, ...]
-    """Texts that one step can take, ascending."""
+    """Texts that one step can take, ascending; each of any of the lengths."""
+    vocabulary: int
+    """Tokens that the graphs know: ids from 0 up to, and without, this one."""
     dimensions: int
     """Numbers of one vector."""
+
+    @property
+    def max_length(self) -> int:
+        """Tokens that one text can have."""
+        return self.lengths[-1]
 
 
 @dataclass(frozen=True)
@@ -156,7 +163,10 @@ class EncoderSession(Protocol):
         """Run every graph once, so that no request pays for a first time."""
 
     def encode(self, rows: Sequence[Sequence[int]]) -> Vectors:
-        """float32[rows, dimensions]: one vector for each row of tokens. Valid until the session is called again."""
+        """float32[rows, dimensions]: one vector for each row of tokens. Valid until the session is called again.
+
+        Raises ValueError for rows that the graphs cannot take.
+        """
 
     def close(self) -> None:
         """Let go of graphs and weights."""

@@ -34,8 +34,9 @@ class CPUEncoderSession:
             bucket: _Runner(Graph(contained(folder, graphs[bucket]), weights), bucket) for bucket in sorted(graphs)
         }
         self._capabilities = EncoderCapabilities(
-            max_length=max(bucket.tokens for bucket in graphs),
+            lengths=tuple(sorted({bucket.tokens for bucket in graphs})),
             batches=tuple(sorted({bucket.rows for bucket in graphs})),
+            vocabulary=config.vocabulary,
             dimensions=config.hidden_size,
         )
 

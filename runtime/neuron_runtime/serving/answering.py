@@ -17,9 +17,10 @@ from .observed import CLIENT_CLOSED_REQUEST
 from .preparation import Preparation
 from .request_body import read_body
 from .response_body import DONE, AnswerFormat, server_sent_event
-from .state import ServedModel
+from .state import Served, ServedModel
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Served)
 
 _STREAM_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -43,7 +44,7 @@ Prepare = Callable[[bytes, ServedModel], Prepared]
 async def answer(request: Request, model: ServedModel, preparation: Preparation, prepare: Prepare) -> Response:
     """Answer one request. Raises ApiError."""
     try:
-        prepared = await _read(request, model, preparation, prepare)
+        prepared = await read_request(request, model, preparation, prepare)
     except ClientDisconnect:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     completion = Completion(
@@ -62,20 +63,18 @@ async def answer(request: Request, model: ServedModel, preparation: Preparation,
 
 async def answer_at_once(
     request: Request,
-    model: ServedModel,
+    model: M,
     preparation: Preparation,
-    work: Callable[[bytes, ServedModel], dict[str, Any]],
+    work: Callable[[bytes, M], dict[str, Any]],
 ) -> Response:
     """Answer a request that needs no engine. Raises ApiError."""
     try:
-        return JSONResponse(await _read(request, model, preparation, work))
+        return JSONResponse(await read_request(request, model, preparation, work))
     except ClientDisconnect:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-async def _read(
-    request: Request, model: ServedModel, preparation: Preparation, work: Callable[[bytes, ServedModel], T]
-) -> T:
+async def read_request(request: Request, model: M, preparation: Preparation, work: Callable[[bytes, M], T]) -> T:
     """What `work` makes of the body. Raises ApiError, or ClientDisconnect."""
     with preparation.place():
         body = await read_body(request)

@@ -1,7 +1,26 @@
 """Errors as OpenAI's API words them."""
 
 from collections.abc import Mapping
-from typing import Any
+
+from typing_extensions import TypedDict
+
+
+class ErrorObject(TypedDict):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorDocument(TypedDict):
+    """The body of an error."""
+
+    error: ErrorObject
+
+
+_RESTART_SECONDS = 10
 
 
 class ApiError(Exception):
@@ -25,7 +44,7 @@ class ApiError(Exception):
         self.code = code
         self.headers = dict(headers or {})
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> ErrorDocument:
         """The body."""
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
@@ -52,6 +71,16 @@ def model_not_found(asked: str, served: str) -> ApiError:
     )
 
 
+def unsupported_task(model: str, task: str, path: str) -> ApiError:
+    """The model is there, for another kind of request (404)."""
+    return ApiError(
+        404,
+        f"the model '{model}' is served for the task {task}, which has no {path}",
+        param="model",
+        code="unsupported_task",
+    )
+
+
 def context_length_exceeded(param: str, limit: int, prompt: int, completion: int) -> ApiError:
     """Prompt and answer do not fit into the context that was compiled (400)."""
     return invalid(
@@ -69,6 +98,16 @@ def prompt_too_long(param: str, limit: int) -> ApiError:
         param,
         f"a prompt can have up to {limit} tokens here, and '{param}' holds more; shorten it, or raise "
         "spec.shapes.maxModelLength of the model",
+        "context_length_exceeded",
+    )
+
+
+def text_too_long(param: str, limit: int) -> ApiError:
+    """A text has more tokens than the encoder's graphs take (400)."""
+    return invalid(
+        param,
+        f"a text can have up to {limit} tokens here, those at its ends counted, and '{param}' holds more; shorten it, "
+        "or raise spec.shapes.maxModelLength of the model",
         "context_length_exceeded",
     )
 
@@ -102,6 +141,11 @@ def unavailable(reason: str, retry_after: int) -> ApiError:
         code="not_ready",
         headers={"Retry-After": str(retry_after)},
     )
+
+
+def shutting_down() -> ApiError:
+    """The server ends (503)."""
+    return unavailable("it shuts down", _RESTART_SECONDS)
 
 
 def internal(message: str) -> ApiError:

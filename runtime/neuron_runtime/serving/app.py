@@ -11,12 +11,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from .answering import answer, answer_at_once
-from .api_error import ApiError, internal, model_not_found, unavailable
+from .api_error import ApiError, internal, model_not_found, unavailable, unsupported_task
+from .embeddings import answer_embeddings
 from .metrics import Metrics
 from .observed import Observed
 from .preparation import Preparation
 from .prompts import prepare_chat, prepare_text, tokenize
-from .state import ServedModel, ServerState
+from .state import Served, ServedEncoder, ServedModel, ServerState
 
 _RETRY_SECONDS = 5
 
@@ -33,6 +34,7 @@ def build_app(state: ServerState, metrics: Metrics) -> ASGIApp:
             Route("/v1/models/{name:path}", routes.model),
             Route("/v1/chat/completions", routes.chat_completions, methods=["POST"]),
             Route("/v1/completions", routes.completions, methods=["POST"]),
+            Route("/v1/embeddings", routes.embeddings, methods=["POST"]),
             Route("/tokenize", routes.tokenize, methods=["POST"]),
         ],
         exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _unexpected},
@@ -68,29 +70,44 @@ class _Routes:
         return JSONResponse(_model_document(model))
 
     async def chat_completions(self, request: Request) -> Response:
-        return await answer(request, self._model(), self._preparation, prepare_chat)
+        return await answer(request, self._generator(request), self._preparation, prepare_chat)
 
     async def completions(self, request: Request) -> Response:
-        return await answer(request, self._model(), self._preparation, prepare_text)
+        return await answer(request, self._generator(request), self._preparation, prepare_text)
+
+    async def embeddings(self, request: Request) -> Response:
+        return await answer_embeddings(request, self._encoder(request), self._preparation)
 
     async def tokenize(self, request: Request) -> Response:
         return await answer_at_once(request, self._model(), self._preparation, tokenize)
 
-    def _model(self) -> ServedModel:
+    def _generator(self, request: Request) -> ServedModel:
+        model = self._model()
+        if not isinstance(model, ServedModel):
+            raise unsupported_task(model.name, model.task.value, request.url.path)
+        return model
+
+    def _encoder(self, request: Request) -> ServedEncoder:
+        model = self._model()
+        if not isinstance(model, ServedEncoder):
+            raise unsupported_task(model.name, model.task.value, request.url.path)
+        return model
+
+    def _model(self) -> Served:
         model = self._state.model
         if model is None:
             raise unavailable(f"it is not ready (phase {self._state.phase.value})", _RETRY_SECONDS)
         return model
 
 
-def _model_document(model: ServedModel) -> dict[str, object]:
+def _model_document(model: Served) -> dict[str, object]:
     return {
         "id": model.name,
         "object": "model",
         "created": model.created,
         "owned_by": "neuron-operator",
         # vLLM's extension, which clients know to look for.
-        "max_model_len": model.scheduler.capabilities.max_model_length,
+        "max_model_len": model.max_length,
     }
 
 

@@ -6,15 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from functools import partial
 
 from .admission import QueueFull
-from .api_error import ApiError, internal, overloaded, unavailable
+from .api_error import internal, overloaded, shutting_down
 from .choice import Choice, Piece
 from .detokenizer import Decode
 from .generation import Dropped, Event, Failed, Generation, Ticket
 from .response_body import Usage
 from .scheduler import Scheduler
 from .session_thread import SchedulerClosed
-
-_RESTART_SECONDS = 10
 
 
 class Completion:
@@ -42,7 +40,7 @@ class Completion:
             raise overloaded(error.retry_after) from error
         except SchedulerClosed as error:
             self.close()
-            raise _shutting_down() from error
+            raise shutting_down() from error
 
     @property
     def usage(self) -> Usage:
@@ -64,7 +62,7 @@ class Completion:
             if isinstance(event, Failed):
                 raise internal(event.message)
             if isinstance(event, Dropped):
-                raise _shutting_down()
+                raise shutting_down()
             piece = choice.take(event)
             if choice.ended:
                 # At a stop string the engine would go on.
@@ -94,7 +92,3 @@ def _joined(parts: Sequence[Piece]) -> Piece:
     last = parts[-1]
     spoken = tuple(token for part in parts for token in part.spoken)
     return Piece(last.index, "".join(part.text for part in parts), spoken, last.reason)
-
-
-def _shutting_down() -> ApiError:
-    return unavailable("it shuts down", _RESTART_SECONDS)

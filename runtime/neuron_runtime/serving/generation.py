@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal
 
-from .sampling import SamplingParameters, TokenLogprobs
+from .sampling import Constraint, SamplingParameters, TokenLogprobs
 
 FinishReason = Literal["stop", "length"]
 
@@ -21,6 +21,8 @@ class Generation:
     """Tokens that end the answer; they are not part of it."""
     logprobs: int | None = None
     """Alternatives that are told with each token; None: nothing is told."""
+    constrain: Callable[[], Constraint] | None = None
+    """Begins what the answer is held to."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Failed:
     """The engine failed; nothing follows."""
 
     message: str
+
+    @classmethod
+    def of(cls, error: Exception) -> "Failed":
+        """Told by the error's kind alone: its text is for the log."""
+        return cls(f"the engine failed: {type(error).__name__}")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,10 @@ class Metrics:
         self.slots = self._gauge("slots", "Requests that can hold a slot at the same time.")
         self.graph_seconds = self._counter("graph_seconds", "Time that the engine's steps took.")
         self.rows_per_step = self._histogram(
-            "rows_per_step", "Requests that shared a step of the engine.", _ROWS_BUCKETS, ("step",)
+            "rows_per_step",
+            "Requests, or an encoder's texts, that shared a step of the engine.",
+            _ROWS_BUCKETS,
+            ("step",),
         )
         self.ready = self._gauge("ready", "1 while the server takes requests.")
         self.load_phase = self._gauge("load_phase_seconds", "Duration of each phase of the start.", ("phase",))
@@ -41,7 +44,7 @@ class Metrics:
             "inter_token_seconds", "Between two tokens of one request.", _INTER_TOKEN_BUCKETS
         )
         self.request_duration = self._histogram(
-            "request_duration_seconds", "From a request to its last token.", _DURATION_BUCKETS
+            "request_duration_seconds", "From a request to its last token, or its vectors.", _DURATION_BUCKETS
         )
 
     @contextmanager

@@ -10,7 +10,7 @@ from .metrics import Metrics
 _log = logging.getLogger(__name__)
 
 _PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
-_ROUTES = _PROBES | {"/v1/chat/completions", "/v1/completions", "/v1/models", "/tokenize"}
+_ROUTES = _PROBES | {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models", "/tokenize"}
 # nginx's code for a client that closed the connection; nobody receives it, it is for logs and metrics.
 CLIENT_CLOSED_REQUEST = 499
 _LONGEST_PATH = 200

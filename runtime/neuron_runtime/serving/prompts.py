@@ -20,8 +20,9 @@ from .chat_response import ChatFormat
 from .chat_template import ChatTemplateError
 from .generation import Generation
 from .generation_request import Options
+from .json_grammar import JsonGrammar, UnknownTokens
 from .response_body import Head
-from .state import ServedModel
+from .state import Served, ServedModel
 from .text_input import Prompt
 from .text_request import parse_text_request, parse_tokenize_request
 from .text_response import TextFormat
@@ -48,7 +49,7 @@ def prepare_text(body: bytes, model: ServedModel) -> Prepared:
     return _prepared(prompts, text.options, model, words)
 
 
-def tokenize(body: bytes, model: ServedModel) -> dict[str, Any]:
+def tokenize(body: bytes, model: Served) -> dict[str, Any]:
     """The answer to a request for tokens. Raises ApiError."""
     request = parse_tokenize_request(body)
     if request.model is not None and request.model != model.name:
@@ -57,7 +58,7 @@ def tokenize(body: bytes, model: ServedModel) -> dict[str, Any]:
         tokens = _chat_tokens(request.messages, model)
     else:
         tokens = _text_tokens(request.prompt, model, special=request.special)
-    return {"count": len(tokens), "max_model_len": _limit(model), "tokens": list(tokens)}
+    return {"count": len(tokens), "max_model_len": model.max_length, "tokens": list(tokens)}
 
 
 def _check(options: Options, model: ServedModel) -> None:
@@ -69,28 +70,24 @@ def _check(options: Options, model: ServedModel) -> None:
         raise ApiError(400, message, param=param, code="unsupported_parameter")
 
 
-def _limit(model: ServedModel) -> int:
-    return model.scheduler.capabilities.max_model_length
-
-
-def _chat_tokens(messages: Sequence[Mapping[str, str]], model: ServedModel) -> Sequence[int]:
+def _chat_tokens(messages: Sequence[Mapping[str, str]], model: Served) -> Sequence[int]:
     try:
         return _encoded("messages", model, lambda most: model.tokenizer.encode_chat(messages, most))
     except ChatTemplateError as error:
         raise invalid("messages", str(error), "invalid_messages") from error
 
 
-def _text_tokens(prompt: Prompt, model: ServedModel, *, special: bool) -> Sequence[int]:
+def _text_tokens(prompt: Prompt, model: Served, *, special: bool) -> Sequence[int]:
     if not isinstance(prompt, str):
         return prompt
     return _encoded("prompt", model, lambda most: model.tokenizer.encode_text(prompt, most, special=special))
 
 
-def _encoded(param: str, model: ServedModel, encode: Callable[[int], list[int]]) -> list[int]:
+def _encoded(param: str, model: Served, encode: Callable[[int], list[int]]) -> list[int]:
     try:
-        return encode(_limit(model))
+        return encode(model.max_length)
     except PromptTooLong as error:
-        raise prompt_too_long(param, _limit(model)) from error
+        raise prompt_too_long(param, model.max_length) from error
 
 
 def _prepared(
@@ -110,7 +107,7 @@ def _prepared(
 
 
 def _generation(param: str, prompt: Sequence[int], options: Options, model: ServedModel) -> Generation:
-    limit, vocabulary = _limit(model), model.scheduler.capabilities.vocabulary
+    limit, vocabulary = model.max_length, model.scheduler.capabilities.vocabulary
     if not prompt:
         raise invalid(param, f"'{param}' makes an empty prompt", f"invalid_{param}")
     if len(prompt) > model.scheduler.prompt_limit:
@@ -122,11 +119,21 @@ def _generation(param: str, prompt: Sequence[int], options: Options, model: Serv
         raise unknown_token(param, max(prompt), vocabulary)
     return Generation(
         prompt=tuple(prompt),
+        constrain=_json_grammar(model).start if options.as_json else None,
         max_tokens=options.max_tokens or limit - len(prompt),
         sampling=options.sampling,
         end_tokens=model.tokenizer.end_tokens,
         logprobs=options.logprobs,
     )
+
+
+def _json_grammar(model: ServedModel) -> JsonGrammar:
+    try:
+        return model.tokenizer.json_grammar()
+    except UnknownTokens as error:
+        param = "response_format"
+        message = f"'{param}' is not supported by this model, whose tokens cannot be told apart ({error}); leave it out"
+        raise ApiError(400, message, param=param, code="unsupported_parameter") from error
 
 
 def _variant(generation: Generation, number: int) -> Generation:

@@ -23,11 +23,11 @@ from neuron_runtime.contract.outcome import ContainerFailure
 
 from .app import build_app
 from .metrics import Metrics
-from .state import Phase, ServedModel, ServerState
+from .state import Phase, Served, ServerState
 
 _log = logging.getLogger(__name__)
 
-Load = Callable[[], ServedModel]
+Load = Callable[[], Served]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ async def serve(
     return failure
 
 
-def _serve_or_fail(loaded: "asyncio.Future[ServedModel]", state: ServerState) -> ContainerFailure | None:
+def _serve_or_fail(loaded: "asyncio.Future[Served]", state: ServerState) -> ContainerFailure | None:
     try:
         model = loaded.result()
     except ContainerFailure as failure:
@@ -112,10 +112,10 @@ async def _drain(state: ServerState, ending: Ending) -> None:
     await asyncio.to_thread(model.scheduler.close, ending.close)
 
 
-def _in_thread(load: Load) -> "asyncio.Future[ServedModel]":
+def _in_thread(load: Load) -> "asyncio.Future[Served]":
     """Run on a daemon thread: the end of the process must not wait for a download or a native call."""
     loop = asyncio.get_running_loop()
-    future: asyncio.Future[ServedModel] = loop.create_future()
+    future: asyncio.Future[Served] = loop.create_future()
 
     def run() -> None:
         outcome: Callable[[], None]

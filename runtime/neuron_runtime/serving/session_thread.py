@@ -15,6 +15,9 @@ from .generation import Dropped, Failed
 
 _log = logging.getLogger(__name__)
 
+# One failure may be the request's; several in a row are the engine's, and only a new process mends it.
+FAILURES_UNTIL_UNHEALTHY = 3
+
 
 class SchedulerClosed(Exception):
     """The server shuts down."""

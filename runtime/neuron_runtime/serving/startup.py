@@ -11,17 +11,20 @@ from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import short
 from neuron_runtime.contract.launch import ServingSpec
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
-from neuron_runtime.engines.base import Engine, GenerationSession
+from neuron_runtime.engines.base import EncoderSession, Engine, Session
 from neuron_runtime.store import Store
 
+from .encoding_scheduler import EncodingScheduler
 from .metrics import Metrics
 from .scheduler import Scheduler
-from .state import Phase, ServedModel, ServerState
-from .tokenization import is_needed, load_tokenizer
+from .state import Phase, Served, ServedEncoder, ServedModel, ServerState
+from .tokenization import ModelTokenizer, is_needed, load_tokenizer
 
 _log = logging.getLogger(__name__)
 
 _QUEUE_LIMIT = 32
+# Two of the largest requests: tens of megabytes of tokens and vectors.
+_TEXT_QUEUE_LIMIT = 4096
 
 
 class Startup:
@@ -38,14 +41,14 @@ class Startup:
         self._state = state
         self._metrics = metrics
 
-    def run(self) -> ServedModel:
+    def run(self) -> Served:
         """Raises ContainerFailure."""
         started = perf_counter()
         with self._phase(Phase.FETCHING):
             manifest = self._fetch()
         with self._phase(Phase.LOADING):
             tokenizer = load_tokenizer(self._source)
-            session = self._load(manifest)
+            session = self._engine.load(manifest, self._artifact, self._source, threads=self._spec.threads)
         with self._phase(Phase.WARMING_UP):
             session.warm_up()
         _log.info(
@@ -55,13 +58,7 @@ class Startup:
             short(manifest.digest),
             len(manifest.graphs),
         )
-        return ServedModel(
-            name=self._spec.served_name,
-            fingerprint=f"fp_{short(manifest.digest)}",
-            created=int(datetime.fromisoformat(manifest.created_at.replace("Z", "+00:00")).timestamp()),
-            tokenizer=tokenizer,
-            scheduler=Scheduler(session, self._metrics, queue_limit=_QUEUE_LIMIT),
-        )
+        return self._served(manifest, tokenizer, session)
 
     def _fetch(self) -> ArtifactManifest:
         # Checked before gigabytes are fetched that this container could not run.
@@ -82,11 +79,19 @@ class Startup:
             raise _incompatible(f"it was compiled from the source {request.source_digest}", self._spec.source_digest)
         self._engine.check(manifest)
 
-    def _load(self, manifest: ArtifactManifest) -> GenerationSession:
-        session = self._engine.load(manifest, self._artifact, self._source, threads=self._spec.threads)
-        if not isinstance(session, GenerationSession):
-            raise _incompatible(f"it was compiled for {manifest.request.task.value}", "TextGeneration")
-        return session
+    def _served(self, manifest: ArtifactManifest, tokenizer: ModelTokenizer, session: Session) -> Served:
+        name = self._spec.served_name
+        created = int(datetime.fromisoformat(manifest.created_at.replace("Z", "+00:00")).timestamp())
+        if isinstance(session, EncoderSession):
+            scheduler = EncodingScheduler(session, self._metrics, queue_limit=_TEXT_QUEUE_LIMIT)
+            return ServedEncoder(name, created, tokenizer, scheduler)
+        return ServedModel(
+            name=name,
+            fingerprint=f"fp_{short(manifest.digest)}",
+            created=created,
+            tokenizer=tokenizer,
+            scheduler=Scheduler(session, self._metrics, queue_limit=_QUEUE_LIMIT),
+        )
 
     @contextmanager
     def _phase(self, phase: Phase) -> Iterator[None]:

@@ -4,8 +4,11 @@ import threading
 from dataclasses import dataclass
 from enum import Enum
 from time import monotonic
-from typing import Any
 
+from neuron_runtime.contract.request import Task
+
+from .encoding_scheduler import EncodingScheduler
+from .model_response import Readiness
 from .scheduler import Scheduler
 from .tokenization import ModelTokenizer
 
@@ -25,7 +28,7 @@ class Phase(str, Enum):
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model that is loaded and warmed up."""
+    """A model that generates text, loaded and warmed up."""
 
     name: str
     fingerprint: str
@@ -33,6 +36,41 @@ class ServedModel:
     """Unix time at which the artifact was made."""
     tokenizer: ModelTokenizer
     scheduler: Scheduler
+
+    @property
+    def task(self) -> Task:
+        """What it is asked for."""
+        return Task.TEXT_GENERATION
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of prompt and answer together."""
+        return self.scheduler.capabilities.max_model_length
+
+
+@dataclass(frozen=True)
+class ServedEncoder:
+    """A model that makes vectors of texts, loaded and warmed up."""
+
+    name: str
+    created: int
+    """Unix time at which the artifact was made."""
+    tokenizer: ModelTokenizer
+    scheduler: EncodingScheduler
+
+    @property
+    def task(self) -> Task:
+        """What it is asked for."""
+        return Task.EMBEDDING
+
+    @property
+    def max_length(self) -> int:
+        """Tokens of one text."""
+        return self.scheduler.capabilities.max_length
+
+
+Served = ServedModel | ServedEncoder
+"""What a server serves; which of them the artifact's task decides."""
 
 
 class ServerState:
@@ -45,7 +83,7 @@ class ServerState:
         self._started = self._since
         self._done = 0
         self._total = 0
-        self._model: ServedModel | None = None
+        self._model: Served | None = None
         self._message = ""
 
     @property
@@ -64,7 +102,7 @@ class ServerState:
         return self._model is None or self._model.scheduler.healthy
 
     @property
-    def model(self) -> ServedModel | None:
+    def model(self) -> Served | None:
         """The model, once it is ready; still there while draining."""
         return self._model
 
@@ -79,7 +117,7 @@ class ServerState:
         """Say how far the phase is, in bytes."""
         self._done, self._total = done, total
 
-    def serve(self, model: ServedModel) -> None:
+    def serve(self, model: Served) -> None:
         """The model is ready."""
         self._model = model
         self.enter(Phase.READY)
@@ -89,10 +127,10 @@ class ServerState:
         self._message = message
         self.enter(Phase.FAILED)
 
-    def document(self) -> dict[str, Any]:
+    def document(self) -> Readiness:
         """What `/readyz` answers."""
         now = monotonic()
-        document: dict[str, Any] = {
+        document: Readiness = {
             "ready": self.ready,
             "phase": self._phase.value,
             "phaseSeconds": round(now - self._since, 3),
@@ -100,4 +138,6 @@ class ServerState:
         }
         if self._total:
             document |= {"done": self._done, "total": self._total}
-        return document | ({"message": self._message} if self._message else {})
+        if self._message:
+            document["message"] = self._message
+        return document

@@ -9,11 +9,10 @@ from neuron_runtime.engines.base import GenerationSession, PrefillRow, Step
 from .batch import Row
 from .generation import Event, Failed, Progress
 from .metrics import Metrics
+from .session_thread import FAILURES_UNTIL_UNHEALTHY
 
 _log = logging.getLogger(__name__)
 
-# One failure may be the request's; several in a row are the engine's, and only a new process mends it.
-_FAILURES_UNTIL_UNHEALTHY = 3
 _PREFILL, _DECODE = "prefill", "decode"
 
 OnEnd = Callable[[Row, float | None], None]
@@ -33,7 +32,7 @@ class StepLoop:
     @property
     def healthy(self) -> bool:
         """False once steps of one kind have failed several times in a row."""
-        return max(self._failures.values()) < _FAILURES_UNTIL_UNHEALTHY
+        return max(self._failures.values()) < FAILURES_UNTIL_UNHEALTHY
 
     def prefill(self, planned: Sequence[tuple[Row, PrefillRow]]) -> None:
         """Run a chunk of each row's prompt; those whose last chunk it is get their first token."""
@@ -65,7 +64,7 @@ class StepLoop:
         except Exception as error:  # whatever the engine raises must not end its thread
             _log.exception("a %s step of %d rows failed", kind, len(rows))
             self._failures[kind] += 1
-            self._tell([(row, _failed(error)) for row in rows])
+            self._tell([(row, Failed.of(error)) for row in rows])
             return None
         finally:
             self._metrics.graph_seconds.inc(perf_counter() - started)
@@ -79,7 +78,7 @@ class StepLoop:
                 outcomes.append((row, row.advance(step, index)))
             except Exception as error:  # logits that are no numbers, most likely: of this row, not of the others
                 _log.exception("no token follows from a %s step", kind)
-                outcomes.append((row, _failed(error)))
+                outcomes.append((row, Failed.of(error)))
         failed = bool(outcomes) and all(isinstance(event, Failed) for _, event in outcomes)
         self._failures[kind] = self._failures[kind] + 1 if failed else 0
         self._tell(outcomes)
@@ -108,7 +107,3 @@ class StepLoop:
         self._metrics.generated_tokens.inc()
         if progress.reason is not None:
             self._metrics.request_duration.observe(now - submitted)
-
-
-def _failed(error: Exception) -> Failed:
-    return Failed(f"the engine failed: {type(error).__name__}")

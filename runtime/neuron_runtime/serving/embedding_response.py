@@ -1,0 +1,34 @@
+"""Bodies of answers to `POST /v1/embeddings`."""
+
+import base64
+import json
+from typing import Any
+
+from neuron_runtime.engines.base import Vectors
+
+from .embedding_request import VectorEncoding
+
+
+def embeddings_body(vectors: Vectors, encoding: VectorEncoding, model: str, tokens: int) -> bytes:
+    """The whole body, for texts of so many tokens together. vectors: float32[texts, dimensions].
+
+    Written vector by vector: thousands of them take a second, in which other threads must come to their turn.
+    """
+    write = _floats if encoding is VectorEncoding.FLOAT else _base64
+    data = b",".join(write(index, vector) for index, vector in enumerate(vectors))
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    rest = _json({"model": model, "usage": usage})
+    return b'{"object":"list","data":[' + data + b"]," + rest.removeprefix(b"{")
+
+
+def _floats(index: int, vector: Vectors) -> bytes:
+    return _json({"object": "embedding", "index": index, "embedding": vector.tolist()})
+
+
+def _base64(index: int, vector: Vectors) -> bytes:
+    written = base64.b64encode(vector.astype("<f4").tobytes()).decode()
+    return _json({"object": "embedding", "index": index, "embedding": written})
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
