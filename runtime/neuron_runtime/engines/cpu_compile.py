@@ -5,6 +5,7 @@ kernel kills for its memory takes nothing else with it. A failure of ours is JSO
 """
 
 import json
+import os
 import sys
 import tempfile
 import zipfile
@@ -27,6 +28,7 @@ from .llama import Llama
 from .llama_config import LlamaConfig, parse_llama_config
 from .llama_weights import write_llama_weights
 from .model_config import read_config
+from .packed_linear import build_kernels
 
 # How loops are split depends on the number of threads that the compiler is told of. It must not depend on the machine
 # that compiles: equal requests give equal artifacts. How many threads run is decided when a graph is loaded.
@@ -88,8 +90,11 @@ def _compile(model: torch.nn.Module, arguments: tuple[Any, ...], job: CompileJob
     with torch.no_grad():
         program = torch.export.export(model.eval(), arguments, strict=False)
     with tempfile.TemporaryDirectory() as folder:
+        configuration = _configuration(job.march) | build_kernels(Path(folder), job.march)
+        # Where the linker looks for them.
+        os.environ["LIBRARY_PATH"] = folder
         package = torch._inductor.aoti_compile_and_package(
-            program, package_path=f"{folder}/graph.pt2", inductor_configs=_configuration(job.march)
+            program, package_path=f"{folder}/graph.pt2", inductor_configs=configuration
         )
         _take_library(Path(package), job.output)
 

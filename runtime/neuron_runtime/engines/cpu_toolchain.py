@@ -20,7 +20,7 @@ _FLAGS = {
 ABSENT = "none"
 """The version of what is not installed."""
 
-GRAPHS = "2"
+GRAPHS = "3"
 """Version of what graphs and their caller agree on: arguments, layout of caches and weights, packaging, how loops are
 split over threads. It rises with each change of these, so that artifacts of before keep digests of their own."""
 
@@ -35,7 +35,7 @@ def torch_version() -> str:
 
 def compiler_version() -> str:
     """The C++ compiler that torch will call, as toolchains name it: `g++-12`; `none` where there is no such thing."""
-    command = _compiler()
+    command = compiler_command()
     try:
         result = subprocess.run([command, "-dumpversion"], capture_output=True, text=True, check=True, timeout=30)
     except (OSError, subprocess.SubprocessError):
@@ -49,7 +49,7 @@ def compile_mismatches(wanted: Mapping[str, str]) -> list[str]:
     here = {"torch": torch_version(), "cxx": compiler_version(), "graphs": GRAPHS}
     found = [f"{name} {here[name]}, not {wanted.get(name)}" for name in here if here[name] != wanted.get(name)]
     if here["cxx"] == ABSENT:
-        found.append(f"no C++ compiler that runs as {_compiler()}")
+        found.append(f"no C++ compiler that runs as {compiler_command()}")
     # torch generates scalar code for vectors that its own machine does not have, and says nothing.
     found += _cpu_mismatches(wanted.get("march"))
     unknown = sorted(wanted.keys() - here.keys() - {"march"})
@@ -70,7 +70,8 @@ def _cpu_mismatches(march: str | None) -> list[str]:
     return [f"a CPU without {', '.join(missing)}, which {march} needs"] if missing else []
 
 
-def _compiler() -> str:
+def compiler_command() -> str:
+    """What torch calls to compile C++."""
     return os.environ.get("CXX", "g++")
 
 

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .llama_config import LlamaConfig
+from .packed_linear import packed_columns, packed_linear, packed_shape
 
 
 class Llama(nn.Module):
-    """The model with weights of undefined content: stored [inputs, outputs] each, as the products take them.
+    """The model with weights of undefined content: matrices in panels, as the products read them.
 
     Caches have one position more than the context: what pads write goes there, and nothing that counts reads it. A
     graph attends to the first `attended` positions of the caches; without, to the whole context.
@@ -29,11 +30,11 @@ class Llama(nn.Module):
         self.config = config
         self.attended = attended or context_length
         positions = context_length + 1
-        _register(self, "embedding", config.vocabulary, config.hidden_size)
+        if not config.tied_embeddings:
+            _register(self, "embedding", config.vocabulary, config.hidden_size)
         self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
         _register(self, "norm", config.hidden_size)
-        if not config.tied_embeddings:
-            _register(self, "head", config.hidden_size, config.vocabulary)
+        _register(self, "head", *packed_shape(config.hidden_size, config.vocabulary))
         _register(self, "cosine", positions, config.head_size // 2)
         _register(self, "sine", positions, config.head_size // 2)
 
@@ -53,14 +54,19 @@ class Llama(nn.Module):
         float32[slots, context + 1, key-value heads, head size].
         """
         batch = tokens.shape[0]
-        x = functional.embedding(tokens, self.embedding)
+        x = self._embed(tokens)
         cosine, sine = self.cosine[positions].unsqueeze(2), self.sine[positions].unsqueeze(2)
         mask = self._mask(positions)
         for layer, cached_keys, cached_values in zip(self.layers, keys, values, strict=True):
             x = layer(x, (cosine, sine), slots, positions, mask, cached_keys, cached_values)
         x = x[torch.arange(batch), last]
         x = _rms_norm(x, self.norm, self.config.norm_epsilon)
-        return x @ (self.embedding.t() if self.config.tied_embeddings else self.head)
+        return packed_linear(x, self.head, self.config.vocabulary)
+
+    def _embed(self, tokens: Tensor) -> Tensor:
+        if self.config.tied_embeddings:
+            return packed_columns(self.head, tokens)
+        return functional.embedding(tokens, self.embedding)
 
     def _mask(self, positions: Tensor) -> Tensor:
         """What is added to attention scores: float32[batch, 1, group * tokens, attended]."""
@@ -83,12 +89,13 @@ class _Layer(nn.Module):
         super().__init__()
         self.config = config
         hidden, queries = config.hidden_size, config.heads * config.head_size
+        self.fused = queries + 2 * config.key_value_heads * config.head_size
         _register(self, "attention_norm", hidden)
-        _register(self, "qkv", hidden, queries + 2 * config.key_value_heads * config.head_size)
-        _register(self, "output", queries, hidden)
+        _register(self, "qkv", *packed_shape(hidden, self.fused))
+        _register(self, "output", *packed_shape(queries, hidden))
         _register(self, "mlp_norm", hidden)
-        _register(self, "gate_up", hidden, 2 * config.intermediate_size)
-        _register(self, "down", config.intermediate_size, hidden)
+        _register(self, "gate_up", *packed_shape(hidden, 2 * config.intermediate_size))
+        _register(self, "down", *packed_shape(config.intermediate_size, hidden))
 
     def forward(
         self,
@@ -100,11 +107,13 @@ class _Layer(nn.Module):
         keys: Tensor,
         values: Tensor,
     ) -> Tensor:
-        epsilon = self.config.norm_epsilon
-        fused = _rms_norm(x, self.attention_norm, epsilon) @ self.qkv
-        x = x + self._attention(fused, rotation, slots, positions, mask, keys, values) @ self.output
-        gate, up = (_rms_norm(x, self.mlp_norm, epsilon) @ self.gate_up).chunk(2, dim=-1)
-        return x + (functional.silu(gate) * up) @ self.down
+        config = self.config
+        fused = packed_linear(_rms_norm(x, self.attention_norm, config.norm_epsilon), self.qkv, self.fused)
+        attention = self._attention(fused, rotation, slots, positions, mask, keys, values)
+        x = x + packed_linear(attention, self.output, config.hidden_size)
+        normed = _rms_norm(x, self.mlp_norm, config.norm_epsilon)
+        gate, up = packed_linear(normed, self.gate_up, 2 * config.intermediate_size).chunk(2, dim=-1)
+        return x + packed_linear(functional.silu(gate) * up, self.down, config.hidden_size)
 
     def _attention(
         self,

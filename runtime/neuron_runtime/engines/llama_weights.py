@@ -1,4 +1,4 @@
-"""Turns a Llama checkpoint into the weights that its graphs take: fused, transposed, float32, one file."""
+"""Turns a Llama checkpoint into the weights that its graphs take: fused, in panels, float32, one file."""
 
 from pathlib import Path
 
@@ -8,6 +8,7 @@ from torch import Tensor
 from .checkpoint import Checkpoint, unreadable
 from .llama import Llama, rotation_tables
 from .llama_config import LlamaConfig
+from .packed_linear import pack
 from .weight_file import write_float32
 
 _TOP = {"embedding": "model.embed_tokens", "norm": "model.norm"}
@@ -29,14 +30,14 @@ def write_llama_weights(config: LlamaConfig, context_length: int, source: Path, 
     tables = dict(zip(("cosine", "sine"), rotation_tables(config, context_length), strict=True))
     checkpoint = Checkpoint(source)
     try:
-        write_float32(path, shapes, lambda name: tables[name] if name in tables else _tensor(checkpoint, name))
+        write_float32(path, shapes, lambda name: tables[name] if name in tables else _tensor(config, checkpoint, name))
     except ValueError as error:
         raise unreadable(f"its weights do not fit its config.json: {error}") from error
 
 
-def _tensor(checkpoint: Checkpoint, name: str) -> Tensor:
+def _tensor(config: LlamaConfig, checkpoint: Checkpoint, name: str) -> Tensor:
     if name == "head":
-        return checkpoint.read_transposed("lm_head.weight")
+        return pack(checkpoint.read_transposed(f"{_TOP['embedding'] if config.tied_embeddings else 'lm_head'}.weight"))
     if name in _TOP:
         return checkpoint.read(f"{_TOP[name]}.weight")
     _, layer, part = name.split(".")
@@ -46,4 +47,4 @@ def _tensor(checkpoint: Checkpoint, name: str) -> Tensor:
     columns = [checkpoint.read_transposed(f"{prefix}.{source}.weight") for source in _PROJECTIONS[part]]
     if len({column.shape[0] for column in columns}) != 1:
         raise ValueError(f"{name} is made of {[tuple(column.shape) for column in columns]}")
-    return torch.cat(columns, dim=1)
+    return pack(torch.cat(columns, dim=1))
