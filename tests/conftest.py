@@ -8,12 +8,17 @@ import secrets
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from neuron_localcluster.binaries.locate import ensure_binaries
 from neuron_localcluster.cluster import Cluster
 from neuron_localcluster.standins.models import ensure_smollm2
 from support.kubectl import Kubectl
 from support.local_cluster import end_abandoned_clusters, own_cluster
+
+# The same examples in every run. `pytest --hypothesis-profile=default` looks for new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 _PROXIES = re.compile(r"(all|ftp|https?|no)_proxy", re.IGNORECASE)
 
