@@ -25,7 +25,8 @@ class Row:
         """When its newest token came."""
         self.ended = False
         self._on_device = sampling is Sampling.ON_DEVICE
-        self._sampler = Sampler(ticket.generation.sampling)
+        constrain = ticket.generation.constrain
+        self._sampler = Sampler(ticket.generation.sampling, constrain() if constrain is not None else None)
         self._prefilled = 0
         self._generated = 0
         self._newest = 0
@@ -57,6 +58,8 @@ class Row:
         self._newest = token
         self._generated += 1
         reason: FinishReason | None = "length" if self._generated == generation.max_tokens else None
+        if self._sampler.complete:
+            reason = "stop"
         if generation.logprobs is None or step.logits is None:
             return Progress((token,), reason)
         return Progress((token,), reason, (token_logprobs(step.logits[index], token, generation.logprobs),))

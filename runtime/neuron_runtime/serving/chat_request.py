@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictBool, StrictInt, Tag
+from pydantic import Field, StrictBool, StrictInt, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
 from .api_error import invalid
 from .generation_request import GenerationBody, Options, TokenCount, options_of
-from .request_body import BRANCH, LIST, ONE, BodyForm, Strict
+from .request_body import BRANCH, LIST, ONE, UNSUPPORTED, BodyForm, Strict
 
 _MAX_MESSAGES = 2048
 _MAX_PARTS = 256
@@ -27,7 +28,6 @@ _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "parallel_tool_calls": (True, False),
     "prediction": (),
     "reasoning_effort": (),
-    "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "store": (False,),
     "tool_choice": ("none", "auto"),
@@ -60,6 +60,23 @@ class Message(Strict):
 Messages = Annotated[list[Message], Field(fail_fast=True, min_length=1, max_length=_MAX_MESSAGES)]
 
 
+class ResponseFormat(Strict):
+    """The form that an answer has."""
+
+    type: Literal["text", "json_object"]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_schema(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("type") == "json_schema":
+            raise PydanticCustomError(
+                UNSUPPORTED,
+                "this server does not hold answers to a schema; ask for the type 'json_object', and describe the "
+                "schema in a message",
+            )
+        return value
+
+
 class ChatBody(GenerationBody):
     """The body of a request for chat completions as it is sent."""
 
@@ -67,6 +84,7 @@ class ChatBody(GenerationBody):
     max_completion_tokens: TokenCount | None = None
     logprobs: StrictBool | None = None
     top_logprobs: Annotated[StrictInt, Field(ge=0, le=_MAX_ALTERNATIVES)] | None = None
+    response_format: ResponseFormat | None = None
 
 
 CHAT_BODY = BodyForm(ChatBody, _NEUTRAL, _WITHOUT_EFFECT)
@@ -89,7 +107,8 @@ def parse_chat_request(body: bytes) -> ChatRequest:
     if parsed.top_logprobs and not parsed.logprobs:
         raise invalid("top_logprobs", "'top_logprobs' is only allowed together with 'logprobs': true")
     logprobs = parsed.top_logprobs or 0 if parsed.logprobs else None
-    options = options_of(parsed, parsed.max_completion_tokens or parsed.max_tokens, logprobs)
+    as_json = parsed.response_format is not None and parsed.response_format.type == "json_object"
+    options = options_of(parsed, parsed.max_completion_tokens or parsed.max_tokens, logprobs, as_json=as_json)
     return ChatRequest(flat(parsed.messages), options)
 
 

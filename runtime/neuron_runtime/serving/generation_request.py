@@ -66,14 +66,17 @@ class Options:
     stops: tuple[str, ...]
     stream: bool
     include_usage: bool
+    as_json: bool
+    """Whether the answer is to be a JSON object."""
     sampled_by: tuple[str, ...]
     """The parameters of the request that graphs cannot heed which choose tokens themselves."""
 
 
-def options_of(body: GenerationBody, max_tokens: int | None, logprobs: int | None) -> Options:
+def options_of(body: GenerationBody, max_tokens: int | None, logprobs: int | None, *, as_json: bool = False) -> Options:
     """Put the parameters in order. Raises ApiError (400)."""
     if body.stream_options is not None and not body.stream:
         raise invalid("stream_options", "'stream_options' is only allowed together with 'stream': true")
+    sampled_by = [name for name in _SAMPLING if getattr(body, name, None) not in (None, False)]
     return Options(
         model=body.model,
         max_tokens=max_tokens,
@@ -90,5 +93,6 @@ def options_of(body: GenerationBody, max_tokens: int | None, logprobs: int | Non
         stops=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         stream=bool(body.stream),
         include_usage=body.stream_options is not None and body.stream_options.include_usage,
-        sampled_by=tuple(name for name in _SAMPLING if getattr(body, name, None) not in (None, False)),
+        as_json=as_json,
+        sampled_by=(*sampled_by, *(["response_format"] if as_json else [])),
     )

@@ -16,6 +16,9 @@ BODY_LIMIT = 2 * 1024 * 1024
 _BODY_SECONDS = 30.0
 _LONGEST_NAME = 64
 
+# The type of a model's own errors that are about what this server does not have.
+UNSUPPORTED = "unsupported_parameter"
+
 # Tags of the branches of "one or a list of them", so that an error is that of the branch that was meant.
 ONE = "<one>"
 LIST = "<list>"
@@ -143,4 +146,5 @@ def _invalid(error: ValidationError) -> ApiError:
         return invalid(param, f"missing required parameter: '{param}'", "missing_required_parameter")
     if first["type"] == "extra_forbidden":
         return _unknown(param)
-    return invalid(param, f"invalid '{param}': {first['msg']}", "invalid_value")
+    code = UNSUPPORTED if first["type"] == UNSUPPORTED else "invalid_value"
+    return invalid(param, f"invalid '{param}': {first['msg']}", code)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -40,18 +41,33 @@ class SamplingParameters:
 
 @dataclass(frozen=True)
 class TokenLogprobs:
-    """Natural logarithms of probabilities, as the model gives them: before temperature and penalties."""
+    """Natural logarithms of probabilities, as the model gives them: before temperature, penalties and constraints."""
 
     chosen: float
     top: tuple[tuple[int, float], ...]
     """The likeliest tokens, with the likeliest first."""
 
 
+class Constraint(Protocol):
+    """What one answer is held to."""
+
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """bool[tokens]: which may follow; none beyond its end may."""
+
+    def take(self, token: int) -> None:
+        """This token follows."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing may follow."""
+
+
 class Sampler:
     """Draws the tokens of one request, in order. Equal seeds and equal logits give equal tokens."""
 
-    def __init__(self, parameters: SamplingParameters) -> None:
+    def __init__(self, parameters: SamplingParameters, constraint: Constraint | None = None) -> None:
         self._parameters = parameters
+        self._constraint = constraint
         seed = parameters.seed
         self._random = np.random.Generator(np.random.PCG64(None if seed is None else seed % 2**64))
         self._penalized = parameters.presence_penalty != 0.0 or parameters.frequency_penalty != 0.0
@@ -62,6 +78,22 @@ class Sampler:
         # argmax finds a NaN where there is one.
         if not np.isfinite(logits[likeliest]):
             raise NotFinite(f"the largest of the logits is {logits[likeliest]}")
+        if self._constraint is None:
+            return self._choose(logits, likeliest)
+        logits = constrained(logits, self._constraint.allowed())
+        likeliest = int(np.argmax(logits))
+        if np.isneginf(logits[likeliest]):
+            raise NotFinite("the model rules out every token that the answer's form allows")
+        token = self._choose(logits, likeliest)
+        self._constraint.take(token)
+        return token
+
+    @property
+    def complete(self) -> bool:
+        """Whether the answer has the form that it is held to, so that nothing may follow."""
+        return self._constraint is not None and self._constraint.complete
+
+    def _choose(self, logits: TokenLogits, likeliest: int) -> int:
         if not self._penalized:
             return self._draw(logits, likeliest)
         logits = self._with_penalties(logits)
@@ -93,6 +125,14 @@ class Sampler:
             kept = candidates if kept is None else kept[candidates]
         chosen = pick(weights, self._random.random())
         return chosen if kept is None else int(kept[chosen])
+
+
+def constrained(logits: TokenLogits, allowed: npt.NDArray[np.bool_]) -> TokenLogits:
+    """Logits of which only those that are allowed are left."""
+    allowed = allowed[: len(logits)]
+    left = np.full_like(logits, -np.inf)
+    np.copyto(left[: len(allowed)], logits[: len(allowed)], where=allowed)
+    return left
 
 
 def nucleus(probabilities: npt.NDArray[np.floating], top_p: float) -> npt.NDArray[np.intp]:

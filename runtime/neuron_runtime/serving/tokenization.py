@@ -5,6 +5,7 @@ Reads `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`, `cha
 """
 
 import json
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tokenizers import Tokenizer
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 
 from .chat_template import ChatTemplate, ChatTemplateError
+from .json_grammar import JsonGrammar
 
 _WEIGHTS = ".safetensors"
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -37,6 +39,8 @@ class ModelTokenizer:
         self.end_tokens = end_tokens
         """Tokens that end an answer."""
         self._longest = max(map(len, tokenizer.get_vocab(with_added_tokens=True)), default=1)
+        self._json_grammar: JsonGrammar | None = None
+        self._making = threading.Lock()
 
     def encode_chat(self, messages: Sequence[Mapping[str, Any]], most: int) -> list[int]:
         """The prompt's tokens. Raises ChatTemplateError; PromptTooLong when there must be more than `most` of them."""
@@ -56,6 +60,15 @@ class ModelTokenizer:
         # Of the library's ways to encode this is the one that lets other threads run meanwhile.
         tokens: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=special)[0].ids
         return tokens
+
+    def json_grammar(self) -> JsonGrammar:
+        """The grammar of answers that are JSON, made when it is first asked for. Raises UnknownTokens."""
+        with self._making:
+            if self._json_grammar is None:
+                known = self._tokenizer.get_vocab_size(with_added_tokens=True)
+                ends = (token for token in self.end_tokens if token < known)
+                self._json_grammar = JsonGrammar(self._tokenizer.to_str(), ends)
+            return self._json_grammar
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, special ones left out."""

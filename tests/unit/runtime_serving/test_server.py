@@ -17,6 +17,7 @@ import numpy as np
 import openai
 import pytest
 import uvicorn
+from tokenizers import Tokenizer, models
 
 from neuron_runtime.engines.base import Sampling
 from neuron_runtime.serving.app import build_app
@@ -262,6 +263,68 @@ def test_graphs_that_choose_tokens_themselves_heed_no_sampling(server: _Running)
     with pytest.raises(openai.BadRequestError) as caught:
         server.client.chat.completions.create(model="tiny/chat", messages=_ask("hi"), temperature=0.5)
     assert (caught.value.param, caught.value.code) == ("temperature", "unsupported_parameter")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_answers_that_are_json_whatever_the_model_would_rather_say(server: _Running, stream: bool) -> None:
+    """The model wants to say something else, and as its second choice to close what it was made to open."""
+    vocabulary, encode = server.session.tokenizer.get_vocab_size(), server.session.tokenizer.encode
+    liked = np.zeros(vocabulary, np.float32)
+    liked[encode("no json").ids] = 50
+    for rank, character in enumerate('{}:1"'):
+        liked[encode(character).ids] = 30 - rank
+    server.session.speak = lambda _prompt, said: liked - 40 * np.isin(np.arange(vocabulary), said[-1:])
+    response = httpx.post(
+        f"{server.url}/v1/chat/completions",
+        json={
+            "model": "tiny/chat",
+            "messages": _ask("hi"),
+            "temperature": 0,
+            "response_format": {"type": "json_object"},
+            "logprobs": True,
+            "stream": stream,
+        },
+    )
+    if stream:
+        events = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
+        text = "".join(event["choices"][0]["delta"].get("content", "") for event in events)
+        reason = events[-1]["choices"][0]["finish_reason"]
+    else:
+        choice = response.json()["choices"][0]
+        text, reason = choice["message"]["content"], choice["finish_reason"]
+        # They are the model's own: it did not like what it was made to say.
+        assert choice["logprobs"]["content"][0]["logprob"] < -10
+    assert reason == "stop"
+    assert json.loads(text) == {}
+    assert server.model.scheduler.wait_until_idle(_WAIT)
+
+
+def test_json_that_is_cut_says_so(server: _Running) -> None:
+    answer = server.client.chat.completions.create(
+        model="tiny/chat", messages=_ask("hi"), max_tokens=1, n=2, response_format={"type": "json_object"}
+    )
+    assert [(choice.message.content, choice.finish_reason) for choice in answer.choices] == [("{", "length")] * 2
+
+
+def test_json_of_graphs_that_choose_tokens_themselves_is_refused(server: _Running) -> None:
+    server.session.capabilities = replace(server.session.capabilities, sampling=Sampling.ON_DEVICE)
+    with pytest.raises(openai.BadRequestError) as caught:
+        server.client.chat.completions.create(
+            model="tiny/chat", messages=_ask("hi"), response_format={"type": "json_object"}
+        )
+    assert (caught.value.param, caught.value.code) == ("response_format", "unsupported_parameter")
+
+
+def test_json_of_a_vocabulary_whose_bytes_are_unknown_is_refused(
+    server: _Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    monkeypatch.setattr(server.model.tokenizer, "_tokenizer", unknown)
+    with pytest.raises(openai.BadRequestError, match="cannot be told apart") as caught:
+        server.client.chat.completions.create(
+            model="tiny/chat", messages=_ask("hi"), response_format={"type": "json_object"}
+        )
+    assert caught.value.param == "response_format"
 
 
 def test_tokenize(server: _Running) -> None:
