@@ -68,7 +68,7 @@ def test_the_smallest_object_is_completed_to_what_the_models_hold(ctl: Kubectl) 
     assert answer.returncode == 0, answer.stderr
     created = json.loads(answer.stdout)
     assert created["spec"] == {
-        "model": {"huggingFace": {"repo": "org/llama", "revision": "main"}},
+        "model": {"huggingFace": {"repo": "org/llama", "revision": "main"}, "task": "TextGeneration"},
         "runtime": {"engine": "Auto"},
         "shapes": {"maxBatchSize": 4, "dtype": "Float32"},
         "hardware": {"target": "Auto"},
@@ -82,7 +82,11 @@ def test_the_smallest_object_is_completed_to_what_the_models_hold(ctl: Kubectl) 
 
 
 FULL = {
-    "model": {"huggingFace": {"repo": "org/llama", "revision": "refs/pr/1"}, "servedName": "org/llama:chat"},
+    "model": {
+        "huggingFace": {"repo": "org/llama", "revision": "refs/pr/1"},
+        "servedName": "org/llama:chat",
+        "task": "Embedding",
+    },
     "runtime": {"engine": "CPU"},
     "shapes": {"maxModelLength": 512, "maxBatchSize": 1, "dtype": "Float32"},
     "hardware": {"target": "CPU"},

@@ -26,6 +26,15 @@ CONFIG = {
     "tie_word_embeddings": True,
     "vocab_size": 256,
 }
+ENCODER_CONFIG = {
+    "architectures": ["BertModel"],
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "max_position_embeddings": 512,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "vocab_size": 256,
+}
 
 
 def _hash(text: str) -> str:

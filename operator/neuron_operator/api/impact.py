@@ -32,6 +32,7 @@ IMPACT: dict[str, Impact] = {
     "model.huggingFace.repo": Impact.RECOMPILE,
     "model.huggingFace.revision": Impact.RECOMPILE,
     "model.servedName": Impact.NEW_REVISION,
+    "model.task": Impact.RECOMPILE,
     "runtime.engine": Impact.RECOMPILE,
     "shapes.maxModelLength": Impact.RECOMPILE,
     "shapes.maxBatchSize": Impact.RECOMPILE,

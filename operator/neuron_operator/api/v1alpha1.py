@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from neuron_runtime.contract.request import DType
+from neuron_runtime.contract.request import DType, Task
 
 from .artifact_store import ArtifactStore
 from .durations import DURATION_LIMIT_HOURS, DURATION_PATTERN, Duration, duration_seconds
@@ -93,6 +93,9 @@ class ModelSource(ApiModel):
     )
     """Value of `model` in requests to the endpoint. The object's name when absent."""
 
+    task: Task = Task.TEXT_GENERATION
+    """What the model is asked for: TextGeneration for chats and completions, Embedding for vectors of texts."""
+
 
 class RuntimeSettings(ApiModel):
     """What compiles and runs the model."""
@@ -105,10 +108,11 @@ class ShapeLimits(ApiModel):
     """What determines the compiled graphs. Every change here compiles anew."""
 
     max_model_length: Int32 | None = Field(default=None, ge=16, le=1_048_576)
-    """Tokens of prompt and answer together that one sequence can hold. Planned from the model when absent."""
+    """Tokens of prompt and answer together that one sequence can hold; with the task Embedding, those of one text.
+    Planned from the model when absent."""
 
     max_batch_size: Int32 = Field(default=4, ge=1, le=256)
-    """Sequences that are held in memory at the same time."""
+    """Sequences that are held in memory at the same time; with the task Embedding, texts of one step."""
 
     dtype: DType = DType.FLOAT32
     """Type of weights and activations."""

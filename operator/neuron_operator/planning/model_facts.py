@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .architectures import ENCODERS, LLAMA
+from .config_fields import architecture_of, positive
 from .refusal import UnsupportedModel
-
-LLAMA = "LlamaForCausalLM"
 
 
 @dataclass(frozen=True)
@@ -43,36 +43,28 @@ class ModelFacts:
 
 def model_facts(config: Mapping[str, Any]) -> ModelFacts:
     """Read the facts. Raises UnsupportedModel for another architecture, or when a field is missing or not a number."""
-    architectures = config.get("architectures")
-    architecture = architectures[0] if isinstance(architectures, list) and architectures else "(none)"
+    architecture = architecture_of(config)
+    if architecture in ENCODERS:
+        raise UnsupportedModel(
+            f"config.json names the architecture {architecture}, an encoder, which generates no text",
+            "Set spec.model.task: Embedding, or model.huggingFace.repo to a Llama-family model",
+        )
     if architecture != LLAMA:
         raise UnsupportedModel(
             f"config.json names the architecture {architecture}; {LLAMA} is what can be compiled",
             "Set model.huggingFace.repo to a Llama-family model",
         )
-    hidden_size = _positive(config, "hidden_size")
-    heads = _positive(config, "num_attention_heads")
+    hidden_size = positive(config, "hidden_size")
+    heads = positive(config, "num_attention_heads")
     return ModelFacts(
         architecture=architecture,
         hidden_size=hidden_size,
-        intermediate_size=_positive(config, "intermediate_size"),
-        layers=_positive(config, "num_hidden_layers"),
+        intermediate_size=positive(config, "intermediate_size"),
+        layers=positive(config, "num_hidden_layers"),
         heads=heads,
-        kv_heads=_positive(config, "num_key_value_heads", default=heads),
-        head_dim=_positive(config, "head_dim", default=hidden_size // heads),
-        vocabulary=_positive(config, "vocab_size"),
-        max_position=_positive(config, "max_position_embeddings"),
+        kv_heads=positive(config, "num_key_value_heads", default=heads),
+        head_dim=positive(config, "head_dim", default=hidden_size // heads),
+        vocabulary=positive(config, "vocab_size"),
+        max_position=positive(config, "max_position_embeddings"),
         tied_embeddings=bool(config.get("tie_word_embeddings", False)),
     )
-
-
-def _positive(config: Mapping[str, Any], field: str, default: int | None = None) -> int:
-    value = config.get(field)
-    if value is None:
-        value = default
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise UnsupportedModel(
-            f"config.json has {field}: {value!r}, where a positive whole number is needed",
-            "Set model.huggingFace.repo to a model whose config.json is complete",
-        )
-    return value

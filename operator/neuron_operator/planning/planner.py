@@ -1,12 +1,14 @@
 """The planner: from a model's facts and what the user asked for to shapes, memory and engine.
 
-Here for the CPU engine, which runs one replica on one node and holds weights and KV cache in float32.
+Here for the CPU engine, which runs one replica on one node and holds weights and KV cache in float32. Encoders have no
+KV cache, and no graphs but those of their steps.
 """
 
 from dataclasses import dataclass
 
 from neuron_runtime.contract.request import DType, Engine, Shapes, Target
 
+from .encoder_facts import EncoderFacts
 from .model_facts import ModelFacts
 from .refusal import DoesNotFit
 
@@ -17,6 +19,8 @@ _ELEMENT_BYTES = {DType.FLOAT32: 4}
 _COMBINATIONS = ((Engine.CPU, Target.CPU),)
 # Prompts are taken in steps of this many tokens: one graph serves every prompt length.
 _PREFILL_TOKENS = 64
+# Texts of an encoder are filled up to a graph's length, of which this is the first.
+_SHORTEST_TEXT = 32
 # A compile's time grows with the context, and so does each decode step; longer contexts are asked for by name.
 _DEFAULT_CPU_MODEL_LENGTH = 512
 # Interpreter, torch's libraries, tokenizer, graph workspace: what a serving process holds besides weights and cache.
@@ -70,7 +74,7 @@ class Plan:
     """One sentence for a person."""
 
 
-def plan(facts: ModelFacts, wishes: Wishes) -> Plan:
+def plan(facts: ModelFacts | EncoderFacts, wishes: Wishes) -> Plan:
     """Plan a model. Raises DoesNotFit."""
     engine, target = _engine_and_target(wishes)
     length = wishes.max_model_length or min(facts.max_position, _DEFAULT_CPU_MODEL_LENGTH)
@@ -79,34 +83,49 @@ def plan(facts: ModelFacts, wishes: Wishes) -> Plan:
             f"shapes.maxModelLength is {length}, but the model's max_position_embeddings is {facts.max_position}",
             f"Set shapes.maxModelLength to {facts.max_position} or less",
         )
-    element = _ELEMENT_BYTES[wishes.dtype]
-    memory = Memory(
-        weights=facts.parameters * element,
-        kv_cache=facts.kv_cache_bytes(slots=wishes.max_batch_size, length=length, element_bytes=element),
-        workspace=_SERVING_PROCESS_BYTES,
-    )
+    memory = _memory(facts, wishes, length)
     if memory.total > _LARGEST_NODE_BYTES:
         raise DoesNotFit(
             f"{facts.parameters} parameters, and {wishes.max_batch_size} sequences of {length} tokens, need "
             f"{_mib(memory.total)}, which no node has",
             "Reduce shapes.maxModelLength or shapes.maxBatchSize, or set model.huggingFace.repo to a smaller model",
         )
-    shapes = Shapes(
-        max_model_length=length,
-        max_batch_size=wishes.max_batch_size,
-        context_lengths=(min(_PREFILL_TOKENS, length),),
-        token_generation_batches=_decode_batches(wishes.max_batch_size),
-    )
     return Plan(
         engine=engine,
         target=target,
         dtype=wishes.dtype,
-        shapes=shapes,
+        shapes=_shapes(facts, wishes, length),
         memory=memory,
         compile_memory=2 * memory.weights + _COMPILE_WORKERS * _COMPILE_PROCESS_BYTES,
         compile_workers=_COMPILE_WORKERS,
         explanation=_explain(facts, wishes, memory, length),
     )
+
+
+def _memory(facts: ModelFacts | EncoderFacts, wishes: Wishes, length: int) -> Memory:
+    element, rows = _ELEMENT_BYTES[wishes.dtype], wishes.max_batch_size
+    weights = facts.parameters * element
+    if isinstance(facts, EncoderFacts):
+        step = facts.activation_bytes(texts=rows, length=length, element_bytes=element)
+        return Memory(weights=weights, kv_cache=0, workspace=_SERVING_PROCESS_BYTES + step)
+    cache = facts.kv_cache_bytes(slots=rows, length=length, element_bytes=element)
+    return Memory(weights=weights, kv_cache=cache, workspace=_SERVING_PROCESS_BYTES)
+
+
+def _shapes(facts: ModelFacts | EncoderFacts, wishes: Wishes, length: int) -> Shapes:
+    is_encoder = isinstance(facts, EncoderFacts)
+    return Shapes(
+        max_model_length=length,
+        max_batch_size=wishes.max_batch_size,
+        context_lengths=_text_lengths(length) if is_encoder else (min(_PREFILL_TOKENS, length),),
+        token_generation_batches=() if is_encoder else _decode_batches(wishes.max_batch_size),
+    )
+
+
+def _text_lengths(longest: int) -> tuple[int, ...]:
+    """32, 128, 512 and so on, and the longest: a short text must not pay for a long one."""
+    powers = (_SHORTEST_TEXT * 4**exponent for exponent in range(longest.bit_length()))
+    return (*(length for length in powers if length < longest), longest)
 
 
 def _decode_batches(slots: int) -> tuple[int, ...]:
@@ -127,9 +146,16 @@ def _engine_and_target(wishes: Wishes) -> tuple[Engine, Target]:
     )
 
 
-def _explain(facts: ModelFacts, wishes: Wishes, memory: Memory, length: int) -> str:
-    return (
+def _explain(facts: ModelFacts | EncoderFacts, wishes: Wishes, memory: Memory, length: int) -> str:
+    weights = (
         f"{_millions(facts.parameters)} parameters in {wishes.dtype.value} on CPU: {_mib(memory.weights)} of weights, "
+    )
+    if isinstance(facts, EncoderFacts):
+        return weights + (
+            f"{_mib(memory.workspace)} for the process and its steps of {wishes.max_batch_size} texts of {length} "
+            f"tokens, {_mib(memory.total)} in all"
+        )
+    return weights + (
         f"{_mib(memory.kv_cache)} of KV cache for {wishes.max_batch_size} sequences of {length} tokens, "
         f"{_mib(memory.workspace)} for the process, {_mib(memory.total)} in all"
     )

@@ -9,8 +9,9 @@ import pytest
 from neuron_operator.api.objects import JOB
 from neuron_operator.loop.controller import Done, Requeue
 from neuron_operator.settings import Identities
+from neuron_runtime.contract.request import Task
 from support.artifact_store import BUCKET, ArtifactStore
-from support.hub import Hub
+from support.hub import ENCODER_CONFIG, Hub
 from support.models import SETTINGS
 from support.reconciling import World, condition
 
@@ -67,7 +68,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], str, str]] = {
     "config is a list": ({"config": []}, "SourceResolved", "UnsupportedFormat"),
     "a listing of something else": ({"info": {"siblings": "none"}}, "SourceResolved", "Unreachable"),
     "no config": ({"info": {"sha": "c" * 40, "siblings": []}}, "SourceResolved", "UnsupportedFormat"),
-    "another architecture": ({"config": {"architectures": ["BertModel"]}}, "Planned", "UnsupportedArchitecture"),
+    "another architecture": ({"config": {"architectures": ["T5Model"]}}, "Planned", "UnsupportedArchitecture"),
 }
 
 
@@ -80,6 +81,22 @@ async def test_what_the_hub_holds_is_not_a_model(world: World, hub: Hub, case: s
     await world.reconcile()
     assert condition(await world.status(), kind) == ("False", reason)
     assert world.writes == ["status"]
+
+
+async def test_an_encoder_is_asked_for_by_name(world: World, hub: Hub, store: ArtifactStore) -> None:
+    hub.config = ENCODER_CONFIG
+    world.create_model()
+    assert await world.reconcile() == Done()
+    status = await world.status()
+    assert condition(status, "Planned") == ("False", "UnsupportedArchitecture")
+    assert "spec.model.task: Embedding" in status["lastFailure"]["remedy"]
+    world.edit({"model": {"task": "Embedding"}})
+    await world.reconcile()
+    status = await world.status()
+    assert condition(status, "Planned") == ("True", "Planned")
+    assert status["plan"]["contextLengths"] == [32, 128, 512]
+    assert status["plan"]["tokenGenerationBatches"] == []
+    assert (await world.revision()).record.request.task is Task.EMBEDDING
 
 
 async def test_a_length_beyond_the_model_does_not_fit(world: World, hub: Hub) -> None:

@@ -18,6 +18,7 @@ OTHER_VALUES: dict[str, Any] = {
     "model.huggingFace.repo": "other/model",
     "model.huggingFace.revision": "v2",
     "model.servedName": "smol",
+    "model.task": "Embedding",
     "runtime.engine": "CPU",
     "shapes.maxModelLength": 1024,
     "shapes.maxBatchSize": 8,

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from neuron_operator.planning.encoder_facts import EncoderFacts, encoder_facts
 from neuron_operator.planning.model_facts import ModelFacts, model_facts
 from neuron_operator.planning.planner import Plan, Wishes, plan
 from neuron_operator.planning.refusal import DoesNotFit, UnsupportedModel
@@ -33,6 +34,18 @@ LLAMA_3_1_8B: dict[str, Any] = {
     "num_hidden_layers": 32,
     "num_key_value_heads": 8,
     "vocab_size": 128256,
+}
+
+# config.json of sentence-transformers/all-MiniLM-L6-v2, as far as it is read.
+MINILM: dict[str, Any] = {
+    "architectures": ["BertModel"],
+    "hidden_size": 384,
+    "intermediate_size": 1536,
+    "max_position_embeddings": 512,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 6,
+    "type_vocab_size": 2,
+    "vocab_size": 30522,
 }
 
 
@@ -88,7 +101,8 @@ def test_a_boundless_model_is_refused_before_its_size_reaches_a_status() -> None
 
 
 UNSUPPORTED: dict[str, dict[str, Any]] = {
-    "another architecture": {"architectures": ["BertModel"]},
+    "another architecture": {"architectures": ["GPT2LMHeadModel"]},
+    "an encoder": {"architectures": ["BertModel"]},
     "no architecture": {"architectures": []},
     "architectures of another type": {"architectures": {"0": "LlamaForCausalLM"}},
     "a missing number": {"hidden_size": None},
@@ -154,6 +168,94 @@ def test_a_plan_is_whole(facts: ModelFacts, length: int | None, slots: int) -> N
     assert found.memory.total < 2**63
     assert len(found.explanation) <= 1024
     assert plan(facts, Wishes(length, slots, DType.FLOAT32)) == found
+
+
+def planned_encoder(config: dict[str, Any] = MINILM, length: int | None = None, texts: int = 4) -> Plan:
+    return plan(encoder_facts(config), Wishes(length, texts, DType.FLOAT32))
+
+
+def test_parameters_of_a_published_encoder() -> None:
+    # Its safetensors have 22,713,216 parameters; the pooler's are not used.
+    assert encoder_facts(MINILM).parameters == 22_713_216 - (384 * 384 + 384)
+
+
+def test_the_plan_of_an_encoder() -> None:
+    found = planned_encoder(length=256)
+    assert (found.engine, found.target, found.dtype) == (Engine.CPU, Target.CPU, DType.FLOAT32)
+    assert (found.shapes.max_model_length, found.shapes.max_batch_size) == (256, 4)
+    assert found.shapes.context_lengths == (32, 128, 256)
+    assert found.shapes.token_generation_batches == ()
+    assert (found.memory.weights, found.memory.kv_cache) == (4 * encoder_facts(MINILM).parameters, 0)
+    assert found.memory.workspace > 1024 * 2**20
+    assert "23M parameters" in found.explanation
+    assert "4 texts of 256 tokens" in found.explanation
+    assert "KV cache" not in found.explanation
+
+
+@pytest.mark.parametrize(
+    ("length", "lengths"), [(None, (32, 128, 512)), (16, (16,)), (32, (32,)), (33, (32, 33)), (512, (32, 128, 512))]
+)
+def test_short_texts_have_graphs_of_their_own_and_the_longest_has_one(
+    length: int | None, lengths: tuple[int, ...]
+) -> None:
+    assert planned_encoder(length=length).shapes.context_lengths == lengths
+
+
+def test_an_encoders_length_is_bounded_by_its_positions() -> None:
+    assert planned_encoder(MINILM | {"max_position_embeddings": 128}).shapes.max_model_length == 128
+    with pytest.raises(DoesNotFit, match=r"shapes\.maxModelLength to 512 or less"):
+        planned_encoder(length=513)
+
+
+def test_a_task_that_the_architecture_has_not_names_the_one_that_it_has() -> None:
+    with pytest.raises(UnsupportedModel) as refused:
+        model_facts(MINILM)
+    assert "BertModel, an encoder" in refused.value.cause
+    assert "spec.model.task: Embedding" in refused.value.remedy
+    with pytest.raises(UnsupportedModel) as refused:
+        encoder_facts(SMOLLM2)
+    assert "LlamaForCausalLM, which generates text" in refused.value.cause
+    assert "spec.model.task: TextGeneration" in refused.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"architectures": ["RobertaModel"]}, "RobertaModel; for embeddings BertModel"),
+        ({"architectures": None}, r"\(none\)"),
+        ({"hidden_size": None}, "hidden_size"),
+        ({"num_attention_heads": 0}, "num_attention_heads"),
+        ({"type_vocab_size": "2"}, "type_vocab_size"),
+    ],
+)
+def test_an_encoders_configuration_that_cannot_be_used_names_its_field(change: dict[str, Any], named: str) -> None:
+    with pytest.raises(UnsupportedModel, match=named):
+        encoder_facts(MINILM | change)
+
+
+ENCODERS = st.builds(
+    EncoderFacts,
+    architecture=st.just("BertModel"),
+    hidden_size=st.integers(1, 4096),
+    intermediate_size=st.integers(1, 16384),
+    layers=st.integers(1, 64),
+    heads=st.integers(1, 64),
+    vocabulary=st.integers(1, 300_000),
+    max_position=st.integers(16, 8192),
+    token_types=st.integers(1, 4),
+)
+
+
+@given(facts=ENCODERS, length=st.none() | st.integers(16, 8192), texts=st.integers(1, 256))
+def test_an_encoders_plan_is_whole(facts: EncoderFacts, length: int | None, texts: int) -> None:
+    length = None if length is None else min(length, facts.max_position)
+    found = plan(facts, Wishes(length, texts, DType.FLOAT32))
+    lengths = found.shapes.context_lengths
+    assert lengths == tuple(sorted(set(lengths)))
+    assert lengths[-1] == found.shapes.max_model_length == (length or min(512, facts.max_position))
+    assert len(found.explanation) <= 1024
+    fewer = plan(facts, Wishes(length, 1, DType.FLOAT32))
+    assert fewer.memory.total <= found.memory.total
 
 
 WISHES = {

@@ -24,12 +24,13 @@ from neuron_operator.model.revision import (
 from neuron_operator.model.scope import Scope
 from neuron_operator.model.steps import Continue, Fail, Step, Wait, as_cause
 from neuron_operator.model.tools import Tools
+from neuron_operator.planning.encoder_facts import encoder_facts
 from neuron_operator.planning.model_facts import model_facts
 from neuron_operator.planning.planner import Plan, Wishes, plan
 from neuron_operator.planning.refusal import DoesNotFit, UnsupportedModel
 from neuron_operator.settings import ArtifactSharing, PlatformSettings
 from neuron_runtime.contract.launch import ServingSpec
-from neuron_runtime.contract.request import CompileRequest, Engine, Target
+from neuron_runtime.contract.request import CompileRequest, Engine, Target, Task
 from neuron_runtime.contract.source import taken_files
 from neuron_runtime.contract.store import StoreLocation
 
@@ -115,8 +116,9 @@ async def plan_model(scope: Scope, tools: Tools) -> Step:
         engine=Engine(engine.value) if engine is not EngineChoice.AUTO else None,
         target=Target(target.value) if target is not TargetChoice.AUTO else None,
     )
+    facts_of = encoder_facts if spec.model.task is Task.EMBEDDING else model_facts
     try:
-        scope.plan = plan(model_facts(scope.source.config), wishes)
+        scope.plan = plan(facts_of(scope.source.config), wishes)
     except UnsupportedModel as error:
         return Fail(Reason.UNSUPPORTED_ARCHITECTURE, error.cause, error.remedy)
     except DoesNotFit as error:
@@ -143,6 +145,7 @@ def _record(scope: Scope, settings: PlatformSettings) -> RevisionRecord:
         engine=chosen.engine,
         toolchain=settings.cpu.toolchain,
         source_digest=source.digest,
+        task=model.spec.model.task,
         shapes=chosen.shapes,
         dtype=chosen.dtype,
         target=chosen.target,
