@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -65,7 +65,7 @@ async def answer_at_once(
     request: Request,
     model: M,
     preparation: Preparation,
-    work: Callable[[bytes, M], dict[str, Any]],
+    work: Callable[[bytes, M], Mapping[str, object]],
 ) -> Response:
     """Answer a request that needs no engine. Raises ApiError."""
     try:

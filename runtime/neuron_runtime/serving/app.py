@@ -1,6 +1,8 @@
 """The server's routes. Probes answer from the first moment; the API says 503 until the model is ready."""
 
-from typing import cast
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cached_property
+from typing import Any, cast
 
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
@@ -10,16 +12,22 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from . import operations
 from .answering import answer, answer_at_once
 from .api_error import ApiError, internal, model_not_found, unavailable, unsupported_task
 from .embeddings import answer_embeddings
 from .metrics import Metrics
+from .model_response import Health, ModelDocument, ModelList
 from .observed import Observed
+from .openapi import Operation, openapi_document
 from .preparation import Preparation
 from .prompts import prepare_chat, prepare_text, tokenize
 from .state import Served, ServedEncoder, ServedModel, ServerState
 
+_TITLE = "neuron-operator's serving container"
 _RETRY_SECONDS = 5
+
+_Handler = Callable[[Request], Awaitable[Response]]
 
 
 def build_app(state: ServerState, metrics: Metrics) -> ASGIApp:
@@ -27,19 +35,14 @@ def build_app(state: ServerState, metrics: Metrics) -> ASGIApp:
     routes = _Routes(state, metrics)
     app = Starlette(
         routes=[
-            Route("/healthz", routes.healthz),
-            Route("/readyz", routes.readyz),
-            Route("/metrics", routes.metrics),
-            Route("/v1/models", routes.models),
-            Route("/v1/models/{name:path}", routes.model),
-            Route("/v1/chat/completions", routes.chat_completions, methods=["POST"]),
-            Route("/v1/completions", routes.completions, methods=["POST"]),
-            Route("/v1/embeddings", routes.embeddings, methods=["POST"]),
-            Route("/tokenize", routes.tokenize, methods=["POST"]),
+            Route(operation.route, handler, methods=[operation.method])
+            for operation, handler in routes.by_operation.items()
         ],
         exception_handlers={ApiError: _api_error, HTTPException: _http_error, Exception: _unexpected},
     )
-    return Observed(app, metrics)
+    # All other paths are the caller's: as a label, each new one would be a time series.
+    paths = frozenset(operation.path for operation in routes.by_operation if not operation.parameters)
+    return Observed(app, metrics, paths)
 
 
 class _Routes:
@@ -47,10 +50,23 @@ class _Routes:
         self._state = state
         self._metrics = metrics
         self._preparation = Preparation()
+        self.by_operation: Mapping[Operation, _Handler] = {
+            operations.HEALTHZ: self.healthz,
+            operations.READYZ: self.readyz,
+            operations.METRICS: self.metrics,
+            operations.OPENAPI: self.openapi,
+            operations.MODELS: self.models,
+            operations.MODEL: self.model,
+            operations.CHAT_COMPLETIONS: self.chat_completions,
+            operations.COMPLETIONS: self.completions,
+            operations.EMBEDDINGS: self.embeddings,
+            operations.TOKENIZE: self.tokenize,
+        }
 
     async def healthz(self, _request: Request) -> Response:
         healthy = self._state.healthy
-        return JSONResponse({"healthy": healthy, "phase": self._state.phase.value}, 200 if healthy else 503)
+        document: Health = {"healthy": healthy, "phase": self._state.phase.value}
+        return JSONResponse(document, 200 if healthy else 503)
 
     async def readyz(self, _request: Request) -> Response:
         document = self._state.document()
@@ -60,8 +76,12 @@ class _Routes:
         self._metrics.ready.set(self._state.ready)
         return Response(self._metrics.exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
+    async def openapi(self, _request: Request) -> Response:
+        return JSONResponse(await self._preparation.run(lambda: self._openapi))
+
     async def models(self, _request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [_model_document(self._model())]})
+        document: ModelList = {"object": "list", "data": [_model_document(self._model())]}
+        return JSONResponse(document)
 
     async def model(self, request: Request) -> Response:
         model, asked = self._model(), request.path_params["name"]
@@ -80,6 +100,11 @@ class _Routes:
 
     async def tokenize(self, request: Request) -> Response:
         return await answer_at_once(request, self._model(), self._preparation, tokenize)
+
+    @cached_property
+    def _openapi(self) -> dict[str, Any]:
+        # It takes a tenth of a second, and few ask for it.
+        return openapi_document(_TITLE, tuple(self.by_operation))
 
     def _generator(self, request: Request) -> ServedModel:
         model = self._model()
@@ -100,13 +125,12 @@ class _Routes:
         return model
 
 
-def _model_document(model: Served) -> dict[str, object]:
+def _model_document(model: Served) -> ModelDocument:
     return {
         "id": model.name,
         "object": "model",
         "created": model.created,
         "owned_by": "neuron-operator",
-        # vLLM's extension, which clients know to look for.
         "max_model_len": model.max_length,
     }
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictInt
 
-from .request_body import Strict, parse_object, validated
+from .request_body import BodyForm, Strict
 from .text_input import OneOrMore, Prompt, prompts_of
 
 MAX_INPUTS = 2048
@@ -23,11 +23,16 @@ class VectorEncoding(Enum):
     """Base64 of its little-endian float32s."""
 
 
-class _Body(Strict):
+class EmbeddingBody(Strict):
+    """The body as it is sent."""
+
     model: str
     input: OneOrMore
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[StrictInt, Field(ge=1, lt=2**31)] | None = None
+
+
+EMBEDDING_BODY = BodyForm(EmbeddingBody, without_effect=_WITHOUT_EFFECT)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class EmbeddingRequest:
 
 def parse_embedding_request(body: bytes) -> EmbeddingRequest:
     """Parse and check. Raises ApiError (400) naming the parameter."""
-    parsed = validated(_Body, parse_object(body), {}, _WITHOUT_EFFECT)
+    parsed = EMBEDDING_BODY.parse(body)
     prompts = prompts_of(parsed.input, "input", MAX_INPUTS)
     is_list = isinstance(parsed.input, list) and not isinstance(parsed.input[0], int)
     return EmbeddingRequest(

@@ -2,11 +2,38 @@
 
 import base64
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Literal
+
+from typing_extensions import TypedDict
 
 from neuron_runtime.engines.base import Vectors
 
 from .embedding_request import VectorEncoding
+
+
+class EmbeddingUsage(TypedDict):
+    """Tokens of all texts together."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embedding(TypedDict):
+    """The vector of one text: numbers, or Base64 of its little-endian float32s."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class Embeddings(TypedDict):
+    """The whole answer to a request."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: EmbeddingUsage
 
 
 def embeddings_body(vectors: Vectors, encoding: VectorEncoding, model: str, tokens: int) -> bytes:
@@ -16,19 +43,23 @@ def embeddings_body(vectors: Vectors, encoding: VectorEncoding, model: str, toke
     """
     write = _floats if encoding is VectorEncoding.FLOAT else _base64
     data = b",".join(write(index, vector) for index, vector in enumerate(vectors))
-    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    usage: EmbeddingUsage = {"prompt_tokens": tokens, "total_tokens": tokens}
     rest = _json({"model": model, "usage": usage})
     return b'{"object":"list","data":[' + data + b"]," + rest.removeprefix(b"{")
 
 
 def _floats(index: int, vector: Vectors) -> bytes:
-    return _json({"object": "embedding", "index": index, "embedding": vector.tolist()})
+    return _entry({"object": "embedding", "index": index, "embedding": vector.tolist()})
 
 
 def _base64(index: int, vector: Vectors) -> bytes:
     written = base64.b64encode(vector.astype("<f4").tobytes()).decode()
-    return _json({"object": "embedding", "index": index, "embedding": written})
+    return _entry({"object": "embedding", "index": index, "embedding": written})
 
 
-def _json(document: dict[str, Any]) -> bytes:
+def _entry(embedding: Embedding) -> bytes:
+    return _json(embedding)
+
+
+def _json(document: Mapping[str, object]) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from neuron_runtime.engines.base import Sampling
 
@@ -21,6 +20,7 @@ from .chat_template import ChatTemplateError
 from .generation import Generation
 from .generation_request import Options
 from .json_grammar import JsonGrammar, UnknownTokens
+from .model_response import Tokenized
 from .response_body import Head
 from .state import Served, ServedModel
 from .text_input import Prompt
@@ -49,7 +49,7 @@ def prepare_text(body: bytes, model: ServedModel) -> Prepared:
     return _prepared(prompts, text.options, model, words)
 
 
-def tokenize(body: bytes, model: Served) -> dict[str, Any]:
+def tokenize(body: bytes, model: Served) -> Tokenized:
     """The answer to a request for tokens. Raises ApiError."""
     request = parse_tokenize_request(body)
     if request.model is not None and request.model != model.name:
