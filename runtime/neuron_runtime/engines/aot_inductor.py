@@ -29,6 +29,7 @@ _TORCH: dict[str, list[Any]] = {
     "aoti_torch_device_type_cpu": [],
     "aoti_torch_dtype_float32": [],
     "aoti_torch_dtype_int64": [],
+    "aoti_torch_dtype_int8": [],
     "aoti_torch_get_data_ptr": [c_void_p, _OUT_HANDLE],
     "aoti_torch_get_dim": [c_void_p, POINTER(c_int64)],
     "aoti_torch_get_dtype": [c_void_p, POINTER(c_int32)],
@@ -72,7 +73,7 @@ def set_threads(count: int) -> None:
 
 
 class Tensor:
-    """An array as graphs take it: C-contiguous, float32 or int64. They share its memory."""
+    """An array as graphs take it: C-contiguous, float32, int64 or int8. They share its memory."""
 
     def __init__(self, array: Array) -> None:
         handle = c_void_p()
@@ -170,6 +171,7 @@ def _types() -> dict[np.dtype[Any], int]:
     return {
         np.dtype(np.float32): _torch().aoti_torch_dtype_float32(),
         np.dtype(np.int64): _torch().aoti_torch_dtype_int64(),
+        np.dtype(np.int8): _torch().aoti_torch_dtype_int8(),
     }
 
 
