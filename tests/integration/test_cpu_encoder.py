@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -12,8 +15,13 @@ import torch
 from neuron_runtime.contract.request import Shapes, Task
 from neuron_runtime.engines.base import EncoderSession
 from neuron_runtime.engines.cpu import CPUEngine
+from neuron_runtime.serving.app import build_app
+from neuron_runtime.serving.encoding_scheduler import EncodingScheduler
+from neuron_runtime.serving.metrics import Metrics
+from neuron_runtime.serving.state import ServedEncoder, ServerState
+from neuron_runtime.serving.tokenization import load_tokenizer
 from support.compiled_model import compile_model, cpu_request
-from support.tiny_bert import MAX_LENGTH, MEAN, VOCABULARY, mean_vectors, tiny_bert, use_modules
+from support.tiny_bert import MAX_LENGTH, MEAN, VOCABULARY, mean_vectors, tiny_bert, tiny_tokenizer, use_modules
 
 # The fixture compiles two graphs, on a machine that may have other work.
 pytestmark = pytest.mark.timeout(1200)
@@ -27,6 +35,7 @@ _SHAPES = Shapes(
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("encoder") / "source"
     tiny_bert(folder)
+    tiny_tokenizer().save(str(folder / "tokenizer.json"))
     use_modules(folder, "Transformer", "Pooling", "Normalize", **{MEAN: True})
     return folder
 
@@ -63,6 +72,28 @@ def test_a_text_has_the_same_vector_whatever_came_before(session: EncoderSession
     alone = session.encode([[5, 6, 7]]).copy()
     session.encode([[9] * 32, [8] * 30])
     assert np.array_equal(session.encode([[5, 6, 7]]), alone)
+
+
+async def test_the_server_answers_with_the_vectors_of_transformers(session: EncoderSession, source: Path) -> None:
+    metrics, state = Metrics(), ServerState()
+    scheduler = EncodingScheduler(session, metrics, queue_limit=100)
+    tokenizer = load_tokenizer(source)
+    texts = ["a", "the quick brown fox", "lazy dogs", "jumps over a dog " * 2, "Hello, World"]
+    tokens = [tokenizer.encode_text(text, MAX_LENGTH, special=True) for text in texts]
+    assert [ids[0] for ids in tokens] == [2] * 5 and [ids[-1] for ids in tokens] == [3] * 5
+    expected = [mean_vectors(source, torch.tensor([ids]), torch.tensor([len(ids)]))[0].numpy() for ids in tokens]
+    # The thread closes the session that it ends with, and this one is all tests'.
+    with patch.object(session, "close"):
+        scheduler.start()
+        state.serve(ServedEncoder("tiny", 0, tokenizer, scheduler))
+        transport = httpx.ASGITransport(build_app(state, metrics))
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            whole = client.post("/v1/embeddings", json={"model": "tiny", "input": texts})
+            each = (client.post("/v1/embeddings", json={"model": "tiny", "input": text}) for text in texts)
+            answers = [answer.raise_for_status().json() for answer in await asyncio.gather(whole, *each)]
+        scheduler.close(60)
+    for answer, wanted in zip(answers, [expected, *([vector] for vector in expected)], strict=True):
+        assert np.allclose([one["embedding"] for one in answer["data"]], wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,13 @@ from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import Digest, digest_of
 from neuron_runtime.contract.launch import ServingSpec
 from neuron_runtime.contract.outcome import ExitCode, FailureCode, TerminationMessage
-from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target
+from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target, Task
 from neuron_runtime.contract.source import SourceManifest
 from neuron_runtime.contract.store import StoreLocation
 from neuron_runtime.store import describe_files, open_store
 from support.addresses import free_port
 from support.object_store import CREDENTIALS, object_store
+from support.scripted_encoder import vector_of
 from support.scripted_engine import END, write_snapshot
 from support.waiting import wait_for
 
@@ -80,13 +81,13 @@ class _Container:
 class _Platform:
     """A store with what a compile Job leaves in it, and containers that serve from it."""
 
-    def __init__(self, endpoint: str, folder: Path, location: StoreLocation) -> None:
+    def __init__(self, endpoint: str, folder: Path, location: StoreLocation, task: Task) -> None:
         self.location = location
         self._folder = folder
         self._environment = {**os.environ, **CREDENTIALS, "AWS_ENDPOINT_URL_S3": endpoint, "PYTHONPATH": str(_TESTS)}
-        self.artifact = self._put()
+        self.artifact = self._put(task)
 
-    def _put(self) -> ArtifactManifest:
+    def _put(self, task: Task) -> ArtifactManifest:
         files = self._folder / "artifact"
         files.mkdir()
         (files / "script.txt").write_text(f"It works.{END}")
@@ -97,6 +98,7 @@ class _Platform:
             engine=Engine.CPU,
             toolchain={"script": "1"},
             source_digest=_SOURCE,
+            task=task,
             shapes=Shapes(max_model_length=64, max_batch_size=1, context_lengths=(8,), token_generation_batches=(1,)),
             dtype=DType.FLOAT32,
             target=Target.CPU,
@@ -149,11 +151,17 @@ class _Platform:
 
 
 @pytest.fixture
-def platform(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> _Platform:
+def task() -> Task:
+    """What the artifact was compiled for."""
+    return Task.TEXT_GENERATION
+
+
+@pytest.fixture
+def platform(endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: Task) -> _Platform:
     for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL_S3": endpoint}.items():
         monkeypatch.setenv(name, value)
     location = StoreLocation(bucket="artifacts", domain=f"ns/{secrets.token_hex(4)}")
-    return _Platform(endpoint, tmp_path, location)
+    return _Platform(endpoint, tmp_path, location, task)
 
 
 def test_serves_until_it_is_told_to_end(platform: _Platform) -> None:
@@ -171,6 +179,21 @@ def test_serves_until_it_is_told_to_end(platform: _Platform) -> None:
         log = container.process.stderr.read() if container.process.stderr else ""
     assert "POST /v1/chat/completions 200" in log
     assert "It works" not in log
+
+
+@pytest.mark.parametrize("task", [Task.EMBEDDING])
+def test_an_encoder_serves_until_it_is_told_to_end(platform: _Platform) -> None:
+    with platform.container(platform.spec().to_json()) as container:
+        container.wait_until_ready()
+        client = openai.OpenAI(base_url=f"{container.url}/v1", api_key="none", max_retries=0)
+        answer = client.embeddings.create(model="tiny", input=[[1, 2], [3]])
+        assert [one.embedding for one in answer.data] == [
+            pytest.approx(vector_of([1, 2])),
+            pytest.approx(vector_of([3])),
+        ]
+        assert client.models.retrieve("tiny").created == 1767323045
+        container.process.send_signal(signal.SIGTERM)
+        assert container.end() == (ExitCode.OK, None)
 
 
 def test_an_artifact_that_is_not_there(platform: _Platform) -> None:

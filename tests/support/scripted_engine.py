@@ -15,7 +15,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
-from neuron_runtime.engines.base import Capabilities, DecodeRow, PrefillRow, Sampling, Step
+from neuron_runtime.contract.request import Task
+from neuron_runtime.engines.base import Capabilities, DecodeRow, PrefillRow, Sampling, Session, Step
+from support.scripted_encoder import ScriptedEncoder
 
 END = "<|end|>"
 PREFILL_TOKENS = 8
@@ -71,6 +73,7 @@ class ScriptedSession:
             "prefill_tokens": PREFILL_TOKENS,
             "prefill_batches": (1,),
             "decode_batches": (1,),
+            "mixed_steps": False,
             "chunked_prefill": True,
             "static_batch": False,
             "sampling": Sampling.LOGITS,
@@ -177,7 +180,7 @@ class ScriptedSession:
 
 
 class ScriptedEngine:
-    """Loads a text file as the script of its sessions."""
+    """Loads a text file as the script of its sessions; for embeddings, an encoder that has none."""
 
     def __init__(self, _kind: Any = None) -> None:
         pass
@@ -189,10 +192,12 @@ class ScriptedEngine:
     def reads_source(self, path: str) -> bool:
         return False
 
-    def load(self, manifest: ArtifactManifest, artifact: Path, source: Path, threads: int) -> ScriptedSession:
+    def load(self, manifest: ArtifactManifest, artifact: Path, source: Path, threads: int) -> Session:
         assert sorted(file.name for file in source.iterdir()) == [
             "config.json",
             "tokenizer.json",
             "tokenizer_config.json",
         ]
+        if manifest.request.task is Task.EMBEDDING:
+            return ScriptedEncoder()
         return ScriptedSession((artifact / "script.txt").read_text())

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from string import ascii_lowercase
 
 import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel
 
 VOCABULARY = 96
@@ -25,6 +27,18 @@ def tiny_bert(folder: Path) -> None:
         max_position_embeddings=MAX_LENGTH,
     )
     BertModel(config).save_pretrained(folder)
+
+
+def tiny_tokenizer() -> Tokenizer:
+    """Letters, as BERT's tokenizers cut and frame texts; saved as one that cuts and fills up, as published ones are."""
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *ascii_lowercase, *(f"##{letter}" for letter in ascii_lowercase)]
+    tokenizer = Tokenizer(models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.enable_truncation(8)
+    tokenizer.enable_padding(length=8)
+    return tokenizer
 
 
 def use_modules(folder: Path, *kinds: str, **pooling: bool) -> None:
