@@ -4,10 +4,12 @@ import json
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from demo.settings import ROOT
 from neuron_operator.api.conditions import Condition, ConditionType, Reason, set_conditions
 from neuron_operator.api.impact import revision_hash
 from neuron_operator.api.status import (
@@ -79,6 +81,13 @@ def test_the_smallest_object_is_completed_to_what_the_models_hold(ctl: Kubectl) 
     completed = NeuronModel.parse(created).spec
     assert completed == NeuronModel.parse({**created, "spec": model()["spec"]}).spec
     assert revision_hash(completed) == revision_hash(NeuronModel.parse({**created, "spec": model()["spec"]}).spec)
+
+
+@pytest.mark.parametrize("example", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda path: path.name)
+def test_the_examples_are_taken_as_they_are(ctl: Kubectl, example: Path) -> None:
+    answer = ctl.run("create", "--dry-run=server", "--validate=strict", "-f", str(example))
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stderr == ""
 
 
 FULL = {
