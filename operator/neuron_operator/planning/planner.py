@@ -123,8 +123,8 @@ def _shapes(facts: ModelFacts | EncoderFacts, wishes: Wishes, length: int) -> Sh
 
 
 def _text_lengths(longest: int) -> tuple[int, ...]:
-    """32, 128, 512 and so on, and the longest: a short text must not pay for a long one."""
-    powers = (_SHORTEST_TEXT * 4**exponent for exponent in range(longest.bit_length()))
+    """32, 64, 128 and so on, and the longest: a text does not pay for much more than itself."""
+    powers = (_SHORTEST_TEXT * 2**exponent for exponent in range(longest.bit_length()))
     return (*(length for length in powers if length < longest), longest)
 
 

@@ -94,7 +94,7 @@ async def test_an_encoder_is_asked_for_by_name(world: World, hub: Hub, store: Ar
     await world.reconcile()
     status = await world.status()
     assert condition(status, "Planned") == ("True", "Planned")
-    assert status["plan"]["contextLengths"] == [32, 128, 512]
+    assert status["plan"]["contextLengths"] == [32, 64, 128, 256, 512]
     assert status["plan"]["tokenGenerationBatches"] == []
     assert (await world.revision()).record.request.task is Task.EMBEDDING
 

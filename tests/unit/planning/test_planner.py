@@ -183,7 +183,7 @@ def test_the_plan_of_an_encoder() -> None:
     found = planned_encoder(length=256)
     assert (found.engine, found.target, found.dtype) == (Engine.CPU, Target.CPU, DType.FLOAT32)
     assert (found.shapes.max_model_length, found.shapes.max_batch_size) == (256, 4)
-    assert found.shapes.context_lengths == (32, 128, 256)
+    assert found.shapes.context_lengths == (32, 64, 128, 256)
     assert found.shapes.token_generation_batches == ()
     assert (found.memory.weights, found.memory.kv_cache) == (4 * encoder_facts(MINILM).parameters, 0)
     assert found.memory.workspace > 1024 * 2**20
@@ -193,7 +193,8 @@ def test_the_plan_of_an_encoder() -> None:
 
 
 @pytest.mark.parametrize(
-    ("length", "lengths"), [(None, (32, 128, 512)), (16, (16,)), (32, (32,)), (33, (32, 33)), (512, (32, 128, 512))]
+    ("length", "lengths"),
+    [(None, (32, 64, 128, 256, 512)), (16, (16,)), (32, (32,)), (33, (32, 33)), (200, (32, 64, 128, 200))],
 )
 def test_short_texts_have_graphs_of_their_own_and_the_longest_has_one(
     length: int | None, lengths: tuple[int, ...]
