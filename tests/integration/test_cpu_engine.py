@@ -37,10 +37,9 @@ _SHAPES = Shapes(
     max_model_length=64,
     max_batch_size=4,
     context_lengths=(_PREFILL,),
-    token_generation_batches=(4,),
-    token_generation_lengths=(32, 64),
+    token_generation_batches=(4, 12),
 )
-_GRAPHS = ("prefill-16x64", "decode-4x32", "decode-4x64")
+_GRAPHS = ("prefill-16x64", "decode-4x64", "decode-12x64")
 
 
 @dataclass
@@ -107,6 +106,20 @@ def test_slots_do_not_see_each_other(compiled: _Compiled) -> None:
     assert answers == expected
 
 
+def test_prompts_run_beside_rows_that_are_decoded(compiled: _Compiled) -> None:
+    """In chunks, while another slot's answer goes on: each as if it were alone."""
+    session, first, second = compiled.session, _prompt(9, seed=5), _prompt(21, seed=6)
+    answer = greedy(session, 1, first, 1)
+    for start in range(0, len(second), 7):
+        chunk = PrefillRow(2, second[start : start + 7], start)
+        step = session.decode([DecodeRow(1, answer[-1], len(first) + len(answer) - 1)], [chunk])
+        answer.append(int(step.tokens[0]))
+    begun = [int(step.tokens[1])]
+    begun.append(int(session.decode([DecodeRow(2, begun[0], len(second))]).tokens[0]))
+    assert answer == reference_greedy(compiled.reference, first, 4)
+    assert begun == reference_greedy(compiled.reference, second, 2)
+
+
 def test_a_slot_forgets_what_it_held(compiled: _Compiled) -> None:
     session, prompt = compiled.session, _prompt(7, seed=3)
     first = _logits_after(session, 1, prompt, 0)
@@ -135,7 +148,7 @@ def test_rows_beyond_the_caches_are_refused(compiled: _Compiled, rows: list[Deco
 
 
 def test_prompts_beyond_the_graphs_are_refused(compiled: _Compiled) -> None:
-    with pytest.raises(ValueError, match="the graphs take 1 of 16"):
+    with pytest.raises(ValueError, match="the graphs take 4 of 4, 12 of 12, 1 of 16"):
         compiled.session.prefill([PrefillRow(0, _prompt(_PREFILL + 1), 0)])
     with pytest.raises(ValueError, match="positions"):
         compiled.session.prefill([PrefillRow(0, _prompt(_PREFILL), 50)])
@@ -165,9 +178,9 @@ def _inputs(compiled: _Compiled) -> list[npt.NDArray[Any]]:
     shape = compiled.session.capabilities.slots, _SHAPES.max_model_length + 1, 2, 16
     caches = [generator.standard_normal(shape, np.float32) for _ in range(4)]
     return [
-        np.array([_prompt(_PREFILL)]),
-        np.array([2]),
-        np.arange(10, 10 + _PREFILL)[np.newaxis],
+        np.array(_prompt(_PREFILL)),
+        np.full(_PREFILL, 2),
+        np.arange(10, 10 + _PREFILL),
         np.array([_PREFILL - 2]),
         *caches,
     ]
@@ -202,7 +215,7 @@ def test_the_c_interface_does_what_the_package_loader_does(compiled: _Compiled, 
 
 
 def test_weights_that_do_not_fit_are_refused(compiled: _Compiled) -> None:
-    library, weights = compiled.artifact / "decode-4x32.so", map_float32(compiled.artifact / "weights.safetensors")
+    library, weights = compiled.artifact / "decode-4x64.so", map_float32(compiled.artifact / "weights.safetensors")
     tensors = {name: Tensor(array) for name, array in weights.items()}
     with pytest.raises(RuntimeError, match="'norm' has 4 bytes"):
         Graph(library, {**tensors, "norm": Tensor(np.zeros(1, np.float32))})

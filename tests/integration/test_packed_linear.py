@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
-import subprocess
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
-from neuron_runtime.engines.aot_inductor import Tensor
-from neuron_runtime.engines.cpu_toolchain import VECTOR_BITS, compiler_command, load_mismatches
-from neuron_runtime.engines.packed_linear import build_kernels, pack, packed_columns, packed_linear
+from neuron_runtime.engines.cpu_toolchain import VECTOR_BITS, load_mismatches
+from neuron_runtime.engines.packed_linear import PACKED_LINEAR, pack, packed_columns, packed_linear
+from support.graph_kernel import Array, kernel_function
 
-Array = npt.NDArray[np.float32]
 Product = Callable[[Array, Array, int], Array]
 
 _ROWS = (1, 2, 4, 5, 6, 7, 8, 12, 13, 64)
@@ -27,28 +23,8 @@ def product(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     march: str = request.param
     if any(march in mismatch for mismatch in load_mismatches({"march": march})):
         pytest.skip(f"this CPU is no {march}")
-    folder = tmp_path_factory.mktemp("kernels")
-    build_kernels(folder, march)
-    (kernels,) = folder.iterdir()
-    path = folder / "kernels.so"
-    subprocess.run([compiler_command(), "-shared", "-fopenmp", str(kernels), "-o", str(path)], check=True)
-    Tensor(np.zeros(1, np.float32))  # loads torch's library, whose functions the kernel calls
-    function = ctypes.CDLL(str(path)).aoti_torch_cpu_packed_linear
-    function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.POINTER(ctypes.c_void_p)]
-
-    def call(x: Array, weights: Array, outputs: int) -> Array:
-        handle, data = ctypes.c_void_p(), ctypes.c_void_p()
-        left, right = Tensor(x), Tensor(weights)
-        assert function(left.handle, right.handle, outputs, ctypes.byref(handle)) == 0
-        torch_library = ctypes.CDLL(None)
-        torch_library.aoti_torch_get_data_ptr(handle, ctypes.byref(data))
-        shape = (x.shape[0], outputs)
-        memory = (ctypes.c_float * (shape[0] * shape[1])).from_address(data.value or 0)
-        result = np.frombuffer(memory, np.float32).reshape(shape).copy()
-        torch_library.aoti_torch_delete_tensor_object(handle)
-        return result
-
-    return call
+    function = kernel_function(PACKED_LINEAR, tmp_path_factory.mktemp("kernel"), march)
+    return lambda x, weights, outputs: function(x, weights, outputs, shape=(len(x), outputs))
 
 
 @pytest.mark.parametrize("rows", _ROWS)

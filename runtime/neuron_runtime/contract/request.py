@@ -7,7 +7,7 @@ graphs or the transformed weights (names, namespaces, endpoints, our own version
 from enum import Enum
 from typing import Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 
 from .digests import ContractModel, Digest, digest_of
 
@@ -55,17 +55,8 @@ class Shapes(ContractModel):
     """Tokens that one prefill step takes, ascending; longer prompts run in several steps. Of an encoder, the lengths
     that texts are padded to, up to `max_model_length`."""
     token_generation_batches: tuple[PositiveInt, ...]
-    """Sequences that one decode step advances, ascending; of an encoder, none."""
-    token_generation_lengths: tuple[PositiveInt, ...] | None = None
-    """Contexts that decode graphs attend to, ascending up to `max_model_length`; absent: that one alone. Each has its
-    graphs, and a short context is not read to the length of a long one."""
-
-    @model_validator(mode="after")
-    def _reach_the_whole_context(self) -> "Shapes":
-        lengths = self.token_generation_lengths
-        if lengths is not None and (lengths != tuple(sorted({*lengths})) or lengths[-1:] != (self.max_model_length,)):
-            raise ValueError(f"token_generation_lengths {lengths} do not rise up to {self.max_model_length}")
-        return self
+    """Sequences that one decode step advances, ascending; of an encoder, none. Where one has more than there are
+    slots, it takes tokens of prompts beside them."""
 
 
 class CompileRequest(ContractModel):

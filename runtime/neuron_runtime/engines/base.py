@@ -44,7 +44,9 @@ class Capabilities:
     prefill_batches: tuple[int, ...]
     """Sequences that one prefill step can take, ascending."""
     decode_batches: tuple[int, ...]
-    """Sequences that one decode step can advance, ascending."""
+    """Sequences that one decode step can advance, ascending; with `mixed_steps`, tokens that it can take."""
+    mixed_steps: bool
+    """Whether a decode step may take tokens of prompts beside the rows that it advances."""
     chunked_prefill: bool
     """Whether a prompt may be taken in several steps."""
     static_batch: bool
@@ -141,8 +143,12 @@ class GenerationSession(Protocol):
         the graphs cannot take.
         """
 
-    def decode(self, rows: Sequence[DecodeRow]) -> Step:
-        """Run one token for each of several different slots. Raises ValueError for rows that the graphs cannot take."""
+    def decode(self, rows: Sequence[DecodeRow], prompts: Sequence[PrefillRow] = ()) -> Step:
+        """Run one token for each of several different slots, and where steps may be mixed, tokens of other slots'
+        prompts as `prefill` does; results of the rows, then of the prompts.
+
+        Raises ValueError for rows that the graphs cannot take.
+        """
 
     def release(self, slot: int) -> None:
         """The slot's sequence has ended: nothing of it is needed any more."""

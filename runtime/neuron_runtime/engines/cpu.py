@@ -36,8 +36,8 @@ class CPUEngine:
         return {"torch": torch_version(), "cxx": compiler_version(), "graphs": GRAPHS}
 
     def describe(self, request: CompileRequest, config: Config) -> tuple[Graph, ...]:
-        """Graphs for each length of a prefill step and each batch and context of decode; an encoder's, for each length
-        and batch."""
+        """Graphs for each length of a prefill step and each batch of decode; an encoder's, for each length and
+        batch."""
         model, shapes = _parse(request, config), request.shapes
         if request.tensor_parallel_size != 1:
             raise _unsupported(f"tensor_parallel_size {request.tensor_parallel_size}: a CPU is not split")
@@ -53,10 +53,7 @@ class CPUEngine:
                 _graph("encode", batch, tokens, tokens) for batch in batches for tokens in shapes.context_lengths
             )
         prefill = (_graph("prefill", 1, tokens, shapes.max_model_length) for tokens in shapes.context_lengths)
-        contexts = shapes.token_generation_lengths or (shapes.max_model_length,)
-        decode = (
-            _graph("decode", batch, 1, context) for batch in shapes.token_generation_batches for context in contexts
-        )
+        decode = (_graph("decode", batch, 1, shapes.max_model_length) for batch in shapes.token_generation_batches)
         return (*prefill, *decode)
 
     def compile(

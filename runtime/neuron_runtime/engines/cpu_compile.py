@@ -24,15 +24,19 @@ from .bert import Bert
 from .bert_config import parse_bert_config, read_vector_settings
 from .bert_weights import write_bert_weights
 from .cpu_toolchain import VECTOR_BITS
+from .graph_kernels import build_kernels
 from .llama import Llama
 from .llama_config import LlamaConfig, parse_llama_config
 from .llama_weights import write_llama_weights
 from .model_config import read_config
-from .packed_linear import build_kernels
+from .packed_linear import PACKED_LINEAR
+from .slot_attention import SLOT_ATTENTION
 
 # How loops are split depends on the number of threads that the compiler is told of. It must not depend on the machine
 # that compiles: equal requests give equal artifacts. How many threads run is decided when a graph is loaded.
 _ASSUMED_THREADS = 4
+
+_KERNELS = (PACKED_LINEAR, SLOT_ATTENTION)
 
 
 class CompileJob(BaseModel):
@@ -68,19 +72,19 @@ def _generator(job: CompileJob, document: Config) -> None:
     if graph is None:
         write_llama_weights(config, job.context_length, job.source, job.output)
         return
-    model = Llama(config, job.context_length, graph.context_length)
+    model = Llama(config, job.context_length)
     _compile(model, _generator_arguments(config, job, graph), job)
 
 
 def _generator_arguments(config: LlamaConfig, job: CompileJob, graph: Graph) -> tuple[Any, ...]:
-    batch, tokens = graph.batch_size, graph.tokens
+    rows = graph.batch_size * graph.tokens
     shape = (job.slots, job.context_length + 1, config.key_value_heads, config.head_size)
     keys, values = ([torch.zeros(shape) for _ in range(config.layers)] for _ in range(2))
     return (
-        torch.zeros(batch, tokens, dtype=torch.int64),
-        torch.arange(batch),
-        torch.arange(tokens).repeat(batch, 1),
-        torch.zeros(batch, dtype=torch.int64),
+        torch.zeros(rows, dtype=torch.int64),
+        torch.zeros(rows, dtype=torch.int64),
+        torch.arange(rows),
+        torch.zeros(graph.batch_size, dtype=torch.int64),
         keys,
         values,
     )
@@ -90,7 +94,7 @@ def _compile(model: torch.nn.Module, arguments: tuple[Any, ...], job: CompileJob
     with torch.no_grad():
         program = torch.export.export(model.eval(), arguments, strict=False)
     with tempfile.TemporaryDirectory() as folder:
-        configuration = _configuration(job.march) | build_kernels(Path(folder), job.march)
+        configuration = _configuration(job.march) | build_kernels(_KERNELS, Path(folder), job.march)
         # Where the linker looks for them.
         os.environ["LIBRARY_PATH"] = folder
         package = torch._inductor.aoti_compile_and_package(

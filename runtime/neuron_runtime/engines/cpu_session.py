@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from neuron_runtime.contract import artifact
+from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.store.files import contained
 
 from .aot_inductor import Graph, Tensor, set_threads
@@ -21,17 +21,19 @@ from .weight_file import WEIGHTS, map_float32
 class Bucket(NamedTuple):
     """The most that one graph takes."""
 
-    rows: int
     tokens: int
-    """Of one row."""
-    context: int
-    """Positions that a row attends to."""
+    """Of all rows together."""
+    results: int
+    """Rows: each has the logits of its last token."""
 
 
 class CPUSession:
-    """Graphs of one artifact. The unit of work is one call of one graph; rows that are not asked for are pads."""
+    """Graphs of one artifact. Any of them takes tokens of any slots; what kind it is only says what it was made for.
 
-    def __init__(self, manifest: artifact.ArtifactManifest, folder: Path, config: LlamaConfig, threads: int) -> None:
+    The unit of work is one call of one graph; tokens that are not asked for are pads.
+    """
+
+    def __init__(self, manifest: ArtifactManifest, folder: Path, config: LlamaConfig, threads: int) -> None:
         self._threads = threads
         self._ready = threading.local()
         shapes = manifest.request.shapes
@@ -40,23 +42,23 @@ class CPUSession:
         caches = [Tensor(_zeros(shape)) for _ in range(2 * config.layers)]
         weights = {name: Tensor(array) for name, array in map_float32(folder / WEIGHTS).items()}
 
-        def load(kind: str) -> dict[Bucket, _Runner]:
-            graphs = {_bucket(graph): graph.path for graph in manifest.graphs if graph.kind == kind}
-            return {
-                bucket: _Runner(
-                    Graph(contained(folder, graphs[bucket]), weights), bucket, shapes.max_model_length, caches
-                )
-                for bucket in sorted(graphs)
-            }
-
-        self._prefill, self._decode = load("prefill"), load("decode")
+        graphs = {Bucket(graph.batch_size * graph.tokens, graph.batch_size): graph for graph in manifest.graphs}
+        self._runners = {
+            bucket: _Runner(
+                Graph(contained(folder, graphs[bucket].path), weights), bucket, shapes.max_model_length, caches
+            )
+            for bucket in sorted(graphs)
+        }
         self._capabilities = Capabilities(
             max_model_length=shapes.max_model_length,
             slots=shapes.max_batch_size,
             vocabulary=config.vocabulary,
-            prefill_tokens=max(bucket.tokens for bucket in self._prefill),
-            prefill_batches=tuple(sorted({bucket.rows for bucket in self._prefill})),
-            decode_batches=tuple(sorted({bucket.rows for bucket in self._decode})),
+            prefill_tokens=max(graph.tokens for graph in manifest.graphs if graph.kind == "prefill"),
+            prefill_batches=tuple(sorted({graph.batch_size for graph in manifest.graphs if graph.kind == "prefill"})),
+            decode_batches=tuple(sorted({graph.batch_size for graph in manifest.graphs if graph.kind == "decode"})),
+            mixed_steps=any(
+                graph.batch_size > shapes.max_batch_size for graph in manifest.graphs if graph.kind == "decode"
+            ),
             chunked_prefill=True,
             static_batch=False,
             sampling=Sampling.LOGITS,
@@ -69,29 +71,27 @@ class CPUSession:
 
     def warm_up(self) -> None:
         """Run every graph once."""
-        for bucket, runner in (*self._prefill.items(), *self._decode.items()):
-            slots = range(min(bucket.rows, self.capabilities.slots))
-            self._run(runner, [PrefillRow(slot, [0] * bucket.tokens, 0) for slot in slots])
+        for bucket, runner in self._runners.items():
+            self._run(runner, [PrefillRow(0, [0] * min(bucket.tokens, self.capabilities.max_model_length), 0)])
 
     def prefill(self, rows: Sequence[PrefillRow]) -> Step:
         """Run tokens of slots from position `start` on; what follows the last of each."""
-        return self._step(self._prefill, rows)
+        return self._step(rows)
 
-    def decode(self, rows: Sequence[DecodeRow]) -> Step:
-        """Run one token for each of several slots."""
-        return self._step(self._decode, [PrefillRow(row.slot, (row.token,), row.position) for row in rows])
+    def decode(self, rows: Sequence[DecodeRow], prompts: Sequence[PrefillRow] = ()) -> Step:
+        """Run one token for each of several slots, and tokens of other slots' prompts."""
+        return self._step([*(PrefillRow(row.slot, (row.token,), row.position) for row in rows), *prompts])
 
     def release(self, slot: int) -> None:
         """Nothing to do: what a slot holds counts up to the position of its newest token alone."""
 
     def close(self) -> None:
         """Let go of graphs, weights and caches."""
-        self._prefill.clear()
-        self._decode.clear()
+        self._runners.clear()
 
-    def _step(self, table: "dict[Bucket, _Runner]", rows: Sequence[PrefillRow]) -> Step:
+    def _step(self, rows: Sequence[PrefillRow]) -> Step:
         self._check(rows)
-        return self._run(table[smallest_bucket(table, rows)], rows)
+        return self._run(self._runners[smallest_bucket(self._runners, rows)], rows)
 
     def _run(self, runner: "_Runner", rows: Sequence[PrefillRow]) -> Step:
         if not hasattr(self._ready, "threads"):
@@ -121,9 +121,8 @@ class _Runner:
     def __init__(self, graph: Graph, bucket: Bucket, pad: int, caches: Sequence[Tensor]) -> None:
         self._graph = graph
         self._pad = pad
-        shape = (bucket.rows, bucket.tokens)
-        self._tokens, self._positions = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
-        self._slots, self._last = np.zeros(bucket.rows, np.int64), np.zeros(bucket.rows, np.int64)
+        self._tokens, self._slots, self._positions = (np.zeros(bucket.tokens, np.int64) for _ in range(3))
+        self._last = np.zeros(bucket.results, np.int64)
         arrays = (self._tokens, self._slots, self._positions, self._last)
         self._inputs = [*map(Tensor, arrays), *caches]
 
@@ -132,30 +131,26 @@ class _Runner:
         self._positions.fill(self._pad)
         for array in (self._tokens, self._slots, self._last):
             array.fill(0)
+        end = 0
         for number, row in enumerate(rows):
-            count = len(row.tokens)
-            self._tokens[number, :count] = row.tokens
-            self._positions[number, :count] = np.arange(row.start, row.start + count)
-            self._slots[number], self._last[number] = row.slot, count - 1
+            first, end = end, end + len(row.tokens)
+            self._tokens[first:end] = row.tokens
+            self._positions[first:end] = np.arange(row.start, row.start + len(row.tokens))
+            self._slots[first:end], self._last[number] = row.slot, end - 1
         (logits,) = self._graph.run(self._inputs)
         logits = logits[: len(rows)]
         return Step(tokens=logits.argmax(axis=1), logits=logits)
 
 
-def _bucket(graph: artifact.Graph) -> Bucket:
-    return Bucket(graph.batch_size, graph.tokens, graph.context_length)
-
-
 def smallest_bucket(buckets: Collection[Bucket], rows: Sequence[PrefillRow]) -> Bucket:
     """The first of ascending buckets that holds all rows. Raises ValueError when none does."""
-    tokens = [len(row.tokens) for row in rows]
-    if rows and all(tokens):
-        context = max(row.start + len(row.tokens) for row in rows)
+    counts = [len(row.tokens) for row in rows]
+    if rows and all(counts):
         for bucket in buckets:
-            if len(rows) <= bucket.rows and max(tokens) <= bucket.tokens and context <= bucket.context:
+            if sum(counts) <= bucket.tokens and len(rows) <= bucket.results:
                 return bucket
-    most = ", ".join(f"{bucket.rows} of {bucket.tokens}" for bucket in buckets)
-    raise ValueError(f"{len(rows)} sequences of {tokens} tokens; the graphs take {most}")
+    most = ", ".join(f"{bucket.results} of {bucket.tokens}" for bucket in buckets)
+    raise ValueError(f"{len(rows)} sequences of {counts} tokens; the graphs take {most} tokens together")
 
 
 def _zeros(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:

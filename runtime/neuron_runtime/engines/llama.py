@@ -1,7 +1,7 @@
-"""Llama as a static graph: a fixed number of tokens for a fixed number of sequences, over caches of a fixed length.
+"""Llama as a static graph: a fixed number of tokens, each of any slot, over caches of a fixed length.
 
-One module serves both kinds of graph: prefill is one sequence of many tokens, decode many sequences of one token.
-Nothing is exported or compiled here.
+One module serves all kinds of graph: prefill is many tokens of one slot, decode one token each of many. A step may have
+both, for nothing but its slot and its position tells what a token belongs to. Nothing is exported or compiled here.
 """
 
 import torch
@@ -10,13 +10,13 @@ from torch.nn import functional
 
 from .llama_config import LlamaConfig
 from .packed_linear import packed_columns, packed_linear, packed_shape
+from .slot_attention import slot_attention
 
 
 class Llama(nn.Module):
     """The model with weights of undefined content: matrices in panels, as the products read them.
 
-    Caches have one position more than the context: what pads write goes there, and nothing that counts reads it. A
-    graph attends to the first `attended` positions of the caches; without, to the whole context.
+    Caches have one position more than the context: what pads write goes there, and nothing that counts reads it.
     """
 
     cosine: Tensor
@@ -25,10 +25,9 @@ class Llama(nn.Module):
     norm: Tensor
     sine: Tensor
 
-    def __init__(self, config: LlamaConfig, context_length: int, attended: int | None = None) -> None:
+    def __init__(self, config: LlamaConfig, context_length: int) -> None:
         super().__init__()
         self.config = config
-        self.attended = attended or context_length
         positions = context_length + 1
         if not config.tied_embeddings:
             _register(self, "embedding", config.vocabulary, config.hidden_size)
@@ -47,19 +46,17 @@ class Llama(nn.Module):
         keys: list[Tensor],
         values: list[Tensor],
     ) -> Tensor:
-        """Advance sequences, writing their keys and values into the caches; logits[batch, vocabulary].
+        """Advance sequences, writing their keys and values into the caches; logits[results, vocabulary].
 
-        tokens: int64[batch, tokens]; slots: int64[batch]; positions: int64[batch, tokens], the context length for
-        pads; last: int64[batch], the index of the token whose logits are wanted; keys and values: for each layer
-        float32[slots, context + 1, key-value heads, head size].
+        tokens and slots: int64[tokens]; positions: int64[tokens], the context length for pads; last: int64[results],
+        the tokens whose logits are wanted; keys and values: for each layer float32[slots, context + 1, key-value heads,
+        head size].
         """
-        batch = tokens.shape[0]
         x = self._embed(tokens)
-        cosine, sine = self.cosine[positions].unsqueeze(2), self.sine[positions].unsqueeze(2)
-        mask = self._mask(positions)
+        cosine, sine = self.cosine[positions].unsqueeze(1), self.sine[positions].unsqueeze(1)
         for layer, cached_keys, cached_values in zip(self.layers, keys, values, strict=True):
-            x = layer(x, (cosine, sine), slots, positions, mask, cached_keys, cached_values)
-        x = x[torch.arange(batch), last]
+            x = layer(x, (cosine, sine), slots, positions, cached_keys, cached_values)
+        x = x[last]
         x = _rms_norm(x, self.norm, self.config.norm_epsilon)
         return packed_linear(x, self.head, self.config.vocabulary)
 
@@ -67,14 +64,6 @@ class Llama(nn.Module):
         if self.config.tied_embeddings:
             return packed_columns(self.head, tokens)
         return functional.embedding(tokens, self.embedding)
-
-    def _mask(self, positions: Tensor) -> Tensor:
-        """What is added to attention scores: float32[batch, 1, group * tokens, attended]."""
-        (batch, count), length = positions.shape, self.attended
-        seen = torch.arange(length) <= positions.unsqueeze(-1)
-        mask = torch.where(seen, 0.0, float("-inf"))
-        group = self.config.group
-        return mask[:, None, None].expand(batch, 1, group, count, length).reshape(batch, 1, group * count, length)
 
 
 class _Layer(nn.Module):
@@ -103,13 +92,12 @@ class _Layer(nn.Module):
         rotation: tuple[Tensor, Tensor],
         slots: Tensor,
         positions: Tensor,
-        mask: Tensor,
         keys: Tensor,
         values: Tensor,
     ) -> Tensor:
         config = self.config
         fused = packed_linear(_rms_norm(x, self.attention_norm, config.norm_epsilon), self.qkv, self.fused)
-        attention = self._attention(fused, rotation, slots, positions, mask, keys, values)
+        attention = self._attention(fused, rotation, slots, positions, keys, values)
         x = x + packed_linear(attention, self.output, config.hidden_size)
         normed = _rms_norm(x, self.mlp_norm, config.norm_epsilon)
         gate, up = packed_linear(normed, self.gate_up, 2 * config.intermediate_size).chunk(2, dim=-1)
@@ -121,29 +109,17 @@ class _Layer(nn.Module):
         rotation: tuple[Tensor, Tensor],
         slots: Tensor,
         positions: Tensor,
-        mask: Tensor,
         keys: Tensor,
         values: Tensor,
     ) -> Tensor:
         config = self.config
-        batch, count, _ = fused.shape
-        shared, group, size = config.key_value_heads, config.group, config.head_size
-        heads = fused.view(batch, count, -1, size)
-        query, key, value = torch.split(heads, [config.heads, shared, shared], dim=2)
-        rows = slots.unsqueeze(1)
-        keys.index_put_((rows, positions), _rotate(key, rotation))
-        values.index_put_((rows, positions), value)
-        # Query heads that share keys become rows of one product: expanding the keys would copy the whole cache.
-        query = _rotate(query, rotation).view(batch, count, shared, group, size).permute(0, 2, 3, 1, 4)
-        attended = mask.shape[-1]
-        result = functional.scaled_dot_product_attention(
-            query.reshape(batch, shared, group * count, size),
-            keys[:, :attended].index_select(0, slots).transpose(1, 2),
-            values[:, :attended].index_select(0, slots).transpose(1, 2),
-            attn_mask=mask,
-        )
-        result = result.reshape(batch, shared, group, count, size).permute(0, 3, 1, 2, 4)
-        return result.reshape(batch, count, config.heads * size)
+        shared = config.key_value_heads
+        heads = fused.view(fused.shape[0], -1, config.head_size)
+        query, key, value = torch.split(heads, [config.heads, shared, shared], dim=1)
+        keys.index_put_((slots, positions), _rotate(key, rotation))
+        values.index_put_((slots, positions), value)
+        attended: Tensor = slot_attention(_rotate(query, rotation), keys, values, slots, positions)
+        return attended.flatten(1)
 
 
 def rotation_tables(config: LlamaConfig, context_length: int) -> tuple[Tensor, Tensor]:
@@ -162,7 +138,7 @@ def _rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 
 def _rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
-    """x[batch, tokens, heads, head size], turned by its position; halves are paired as the checkpoints have them."""
+    """x[tokens, heads, head size], turned by its position; halves are paired as the checkpoints have them."""
     cosine, sine = rotation
     first, second = x.chunk(2, dim=-1)
     return torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1)

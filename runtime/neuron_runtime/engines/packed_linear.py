@@ -4,23 +4,14 @@ torch's products of two to eight rows take several times as long as reading the 
 in the order in which they lie in memory. `packed_linear.cpp` is what a compiled graph runs.
 """
 
-import subprocess
-from pathlib import Path
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .cpu_toolchain import compiler_command
+from .graph_kernels import Kernel
 
 PANEL = 16
 """Columns that lie side by side for each input."""
-
-_LIBRARY = "packed_linear.o"
-_SOURCE = Path(__file__).with_name("packed_linear.cpp")
-_SHIM = """AOTITorchError aoti_torch_cpu_packed_linear(
-    AtenTensorHandle x, AtenTensorHandle weights, int64_t outputs, AtenTensorHandle* result
-)"""
 
 
 def packed_shape(inputs: int, outputs: int) -> tuple[int, int, int]:
@@ -29,7 +20,7 @@ def packed_shape(inputs: int, outputs: int) -> tuple[int, int, int]:
 
 
 def pack(matrix: Tensor) -> Tensor:
-    """A matrix [inputs, outputs] in panels [panels, inputs, 16]; the last one is filled up with zeros."""
+    """A matrix [inputs, outputs] of any type in panels [panels, inputs, 16]; the last is filled up with zeros."""
     inputs, outputs = matrix.shape
     filled = functional.pad(matrix, (0, -outputs % PANEL))
     return filled.view(inputs, -1, PANEL).transpose(0, 1).contiguous()
@@ -57,17 +48,10 @@ def _(x: Tensor, weights: Tensor, outputs: int) -> Tensor:
     return x.new_empty(x.shape[0], outputs)
 
 
-def build_kernels(folder: Path, march: str) -> dict[str, object]:
-    """Compile what graphs call, into a folder that is on LIBRARY_PATH; what Inductor has to know of it.
-
-    Raises RuntimeError with what the compiler said.
-    """
-    options = ["-O3", "-std=c++17", "-fPIC", "-fopenmp", f"-march={march}"]
-    command = [compiler_command(), *options, "-c", str(_SOURCE), "-o", str(folder / _LIBRARY)]
-    result = subprocess.run(command, capture_output=True, text=True)
-    if result.returncode != 0:
-        raise RuntimeError(f"{_SOURCE.name} does not compile: {result.stderr.strip()}")
-    return {
-        "aot_inductor.custom_ops_to_c_shims": {torch.ops.neuron_runtime.packed_linear.default: [_SHIM]},
-        "aot_inductor.custom_op_libs": [f":{_LIBRARY}"],
-    }
+PACKED_LINEAR = Kernel(
+    torch.ops.neuron_runtime.packed_linear.default,
+    """AOTITorchError aoti_torch_cpu_packed_linear(
+        AtenTensorHandle x, AtenTensorHandle weights, int64_t outputs, AtenTensorHandle* result
+    )""",
+    "packed_linear.cpp",
+)

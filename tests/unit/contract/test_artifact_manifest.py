@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from neuron_runtime.contract.artifact import ArtifactManifest
-from neuron_runtime.contract.request import CompileRequest, Shapes
+from neuron_runtime.contract.request import CompileRequest
 
 _SHAPES = {"maxModelLength": 512, "maxBatchSize": 4, "contextLengths": [64], "tokenGenerationBatches": [1]}
 _REQUEST = {
@@ -78,11 +78,4 @@ def test_the_digest_of_a_request_is_what_it_always_was() -> None:
     assert CompileRequest.model_validate_json(request.to_json()).digest == request.digest
     wider = CompileRequest.model_validate({**_REQUEST, "shapes": {**_SHAPES, "tokenGenerationBatches": [1, 4]}})
     assert wider.digest != request.digest
-    buckets = CompileRequest.model_validate({**_REQUEST, "shapes": {**_SHAPES, "tokenGenerationLengths": [128, 512]}})
-    assert buckets.digest != request.digest
 
-
-@pytest.mark.parametrize("lengths", [[], [128], [512, 128], [128, 128, 512], [512, 1024], [0, 512]])
-def test_contexts_of_decode_rise_up_to_the_whole(lengths: list[int]) -> None:
-    with pytest.raises(ValidationError):
-        Shapes.model_validate({**_SHAPES, "tokenGenerationLengths": lengths})

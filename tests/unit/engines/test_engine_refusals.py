@@ -58,17 +58,6 @@ def test_each_bucket_is_a_graph() -> None:
     assert len({graph.path for graph in graphs}) == 4
 
 
-def test_each_context_has_a_decode_graph_of_each_batch() -> None:
-    shapes = _request().shapes.model_copy(update={"token_generation_lengths": (64, 128)})
-    graphs = open_engine(Engine.CPU).describe(_request(shapes=shapes), _CONFIG)
-    assert [(graph.name, graph.context_length) for graph in graphs if graph.kind == "decode"] == [
-        ("decode-1x64", 64),
-        ("decode-1x128", 128),
-        ("decode-2x64", 64),
-        ("decode-2x128", 128),
-    ]
-
-
 @pytest.mark.parametrize(
     ("toolchain", "named"),
     [
