@@ -61,6 +61,10 @@ def store(**fields: Any) -> dict[str, Any]:
     return {"artifactStore": {"s3": {"bucket": "artifacts", **fields}}}
 
 
+def buckets(lengths: list[int]) -> dict[str, Any]:
+    return model({"shapes": {"maxModelLength": 512, "buckets": {"contextLengths": lengths}}})
+
+
 def limits(cpu: Any) -> dict[str, Any]:
     return {"serving": {"resources": {"limits": {"cpu": cpu}}}}
 
@@ -72,7 +76,7 @@ def test_the_smallest_object_is_completed_to_what_the_models_hold(ctl: Kubectl) 
     assert created["spec"] == {
         "model": {"huggingFace": {"repo": "org/llama", "revision": "main"}, "task": "TextGeneration"},
         "runtime": {"engine": "Auto"},
-        "shapes": {"maxBatchSize": 4, "dtype": "Float32"},
+        "shapes": {"maxBatchSize": 4, "buckets": {}, "dtype": "Float32"},
         "hardware": {"target": "Auto"},
         "compile": {"timeout": "2h", "retry": {"maxAttempts": 3}},
         "serving": {"replicas": 1},
@@ -97,7 +101,12 @@ FULL = {
         "task": "Embedding",
     },
     "runtime": {"engine": "CPU"},
-    "shapes": {"maxModelLength": 512, "maxBatchSize": 1, "dtype": "Float32"},
+    "shapes": {
+        "maxModelLength": 512,
+        "maxBatchSize": 1,
+        "buckets": {"contextLengths": [16, 512]},
+        "dtype": "Float32",
+    },
     "hardware": {"target": "CPU"},
     "compile": {"timeout": "1h30m", "retry": {"maxAttempts": 1}, "resources": {"requests": {"cpu": "500m"}}},
     "artifactStore": {"s3": {"bucket": "my.artifacts-1", "prefix": "teams/ml", "region": "us-gov-west-1"}},
@@ -141,6 +150,16 @@ INVALID = {
     "length is text": (model({"shapes": {"maxModelLength": "512"}}), "spec.shapes.maxModelLength", "type integer"),
     "length too small": (model({"shapes": {"maxModelLength": 8}}), "spec.shapes.maxModelLength", "or equal to 16"),
     "batch too small": (model({"shapes": {"maxBatchSize": 0}}), "spec.shapes.maxBatchSize", "or equal to 1"),
+    "buckets that fall": (buckets([64, 16]), "spec.shapes.buckets.contextLengths", "must rise"),
+    "a bucket twice": (buckets([16, 16]), "spec.shapes.buckets.contextLengths", "no length twice"),
+    "no bucket": (buckets([]), "spec.shapes.buckets.contextLengths", "at least 1 items"),
+    "too many buckets": (buckets([*range(8, 17)]), "spec.shapes.buckets.contextLengths", "at most 8 items"),
+    "a bucket too small": (buckets([4]), "spec.shapes.buckets.contextLengths[0]", "or equal to 8"),
+    "a bucket beyond the length": (
+        buckets([16, 1024]),
+        "spec.shapes.buckets.contextLengths",
+        "raise maxModelLength, or leave the longer lengths out",
+    ),
     "timeout in words": (model({"compile": {"timeout": "2 hours"}}), "spec.compile.timeout", "for example 1h30m"),
     "timeout of nothing": (model({"compile": {"timeout": "0s"}}), "spec.compile.timeout", "for example 30m"),
     "timeout is empty": (model({"compile": {"timeout": ""}}), "spec.compile.timeout", "for example 30m"),

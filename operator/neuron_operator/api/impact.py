@@ -36,6 +36,7 @@ IMPACT: dict[str, Impact] = {
     "runtime.engine": Impact.RECOMPILE,
     "shapes.maxModelLength": Impact.RECOMPILE,
     "shapes.maxBatchSize": Impact.RECOMPILE,
+    "shapes.buckets.contextLengths": Impact.RECOMPILE,
     "shapes.dtype": Impact.RECOMPILE,
     "hardware.target": Impact.RECOMPILE,
     "compile.timeout": Impact.CONTROL_ONLY,

@@ -78,7 +78,7 @@ class PlanStatus(StatusModel):
     context_lengths: list[int] | None = Field(default=None, max_length=64)
     """Tokens that one prefill step takes, one graph each."""
     token_generation_batches: list[int] | None = Field(default=None, max_length=64)
-    """Sequences that one decode step advances, one graph each."""
+    """Sequences that one decode step advances, one graph each; the largest takes tokens of prompts beside them."""
     memory: MemoryStatus | None = None
     """Memory that one replica needs."""
     explanation: Line | None = None

@@ -6,7 +6,7 @@ whatever equals its default.
 """
 
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
@@ -21,6 +21,8 @@ from .status import Status
 
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 NAME_LIMIT = 45
+
+BucketLength = Annotated[Int32, Field(ge=8, le=1_048_576)]
 
 
 class EngineChoice(StrEnum):
@@ -104,8 +106,33 @@ class RuntimeSettings(ApiModel):
     """Engine. Auto takes the one that fits the hardware."""
 
 
+class Buckets(ApiModel):
+    """Sizes that graphs are compiled for, one graph each. A graph takes what is smaller too, at its own cost."""
+
+    context_lengths: list[BucketLength] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=8,
+        json_schema_extra=rule(
+            "self.isSorted() && self.all(length, self.exists_one(other, other == length))",
+            "spec.shapes.buckets.contextLengths must rise, and hold no length twice, for example [16, 64, 256]",
+        ),
+    )
+    """Tokens of a prompt that one step takes; longer prompts take several. With the task Embedding, lengths that texts
+    are filled up to, completed by maxModelLength. Planned when absent."""
+
+
 class ShapeLimits(ApiModel):
     """What determines the compiled graphs. Every change here compiles anew."""
+
+    model_config = ConfigDict(
+        json_schema_extra=rule(
+            "!has(self.maxModelLength) || !has(self.buckets) || !has(self.buckets.contextLengths) || "
+            "self.buckets.contextLengths.all(length, length <= self.maxModelLength)",
+            "spec.shapes.buckets.contextLengths must not exceed spec.shapes.maxModelLength; raise maxModelLength, or "
+            "leave the longer lengths out",
+        )
+    )
 
     max_model_length: Int32 | None = Field(default=None, ge=16, le=1_048_576)
     """Tokens of prompt and answer together that one sequence can hold; with the task Embedding, those of one text.
@@ -113,6 +140,9 @@ class ShapeLimits(ApiModel):
 
     max_batch_size: Int32 = Field(default=4, ge=1, le=256)
     """Sequences that are held in memory at the same time; with the task Embedding, texts of one step."""
+
+    buckets: Buckets = Buckets()
+    """Sizes that graphs are compiled for."""
 
     dtype: DType = DType.FLOAT32
     """Type of weights and activations."""

@@ -19,6 +19,8 @@ _ELEMENT_BYTES = {DType.FLOAT32: 4}
 _COMBINATIONS = ((Engine.CPU, Target.CPU),)
 # Prompts are taken in steps of this many tokens: one graph serves every prompt length.
 _PREFILL_TOKENS = 64
+# Least tokens of prompts that a step takes beside the sequences that it advances.
+_PROMPT_TOKENS_BESIDE = 8
 # Texts of an encoder are filled up to a graph's length, of which this is the first.
 _SHORTEST_TEXT = 32
 # A compile's time grows with the context, and so does each decode step; longer contexts are asked for by name.
@@ -39,6 +41,8 @@ class Wishes:
     max_model_length: int | None
     max_batch_size: int
     dtype: DType
+    context_lengths: tuple[int, ...] = ()
+    """Ascending; empty where the planner is to choose."""
     engine: Engine | None = None
     target: Target | None = None
 
@@ -83,6 +87,11 @@ def plan(facts: ModelFacts | EncoderFacts, wishes: Wishes) -> Plan:
             f"shapes.maxModelLength is {length}, but the model's max_position_embeddings is {facts.max_position}",
             f"Set shapes.maxModelLength to {facts.max_position} or less",
         )
+    if max(wishes.context_lengths, default=0) > length:
+        raise DoesNotFit(
+            f"shapes.buckets.contextLengths has {max(wishes.context_lengths)}, but a sequence holds {length} tokens",
+            f"Leave lengths beyond {length} out of shapes.buckets.contextLengths, or raise shapes.maxModelLength",
+        )
     memory = _memory(facts, wishes, length)
     if memory.total > _LARGEST_NODE_BYTES:
         raise DoesNotFit(
@@ -117,9 +126,16 @@ def _shapes(facts: ModelFacts | EncoderFacts, wishes: Wishes, length: int) -> Sh
     return Shapes(
         max_model_length=length,
         max_batch_size=wishes.max_batch_size,
-        context_lengths=_text_lengths(length) if is_encoder else (min(_PREFILL_TOKENS, length),),
+        context_lengths=_context_lengths(is_encoder, wishes.context_lengths, length),
         token_generation_batches=() if is_encoder else _decode_batches(wishes.max_batch_size),
     )
+
+
+def _context_lengths(is_encoder: bool, wished: tuple[int, ...], longest: int) -> tuple[int, ...]:
+    """What is wished; texts are not taken in pieces, and need a graph for the longest of them in any case."""
+    if is_encoder:
+        return tuple(sorted({*wished, longest})) if wished else _text_lengths(longest)
+    return wished or (min(_PREFILL_TOKENS, longest),)
 
 
 def _text_lengths(longest: int) -> tuple[int, ...]:
@@ -129,10 +145,12 @@ def _text_lengths(longest: int) -> tuple[int, ...]:
 
 
 def _decode_batches(slots: int) -> tuple[int, ...]:
-    """1, 4, 16 and so on, and all slots: few sequences must not pay for many, and each more graph is compiled for a
-    minute."""
+    """1, 4, 16 and so on, all slots, and with several slots more than those: few sequences must not pay for many, and
+    each more graph is compiled for a minute. What is beyond the slots takes prompts beside the answers that run: of
+    those, no step then takes much longer than the others."""
     powers = (4**exponent for exponent in range(slots.bit_length()))
-    return (*(batch for batch in powers if batch < slots), slots)
+    batches = (*(batch for batch in powers if batch < slots), slots)
+    return batches if slots == 1 else (*batches, slots + max(_PROMPT_TOKENS_BESIDE, slots // 2))
 
 
 def _engine_and_target(wishes: Wishes) -> tuple[Engine, Target]:

@@ -64,8 +64,7 @@ def test_the_plan_of_smollm2() -> None:
     assert (found.engine, found.target, found.dtype) == (Engine.CPU, Target.CPU, DType.FLOAT32)
     assert found.shapes.max_model_length == 512
     assert found.shapes.context_lengths == (64,)
-    assert found.shapes.token_generation_batches == (1, 4)
-    assert found.shapes.token_generation_lengths is None
+    assert found.shapes.token_generation_batches == (1, 4, 12)
     assert found.memory.weights == 4 * 134_515_008
     # Keys and values, layers, sequences, tokens, heads, head size, bytes.
     assert found.memory.kv_cache == 2 * 30 * 4 * 512 * 3 * 64 * 4
@@ -76,9 +75,19 @@ def test_the_plan_of_smollm2() -> None:
 
 @pytest.mark.parametrize(
     ("slots", "batches"),
-    [(1, (1,)), (2, (1, 2)), (4, (1, 4)), (5, (1, 4, 5)), (8, (1, 4, 8)), (16, (1, 4, 16)), (256, (1, 4, 16, 64, 256))],
+    [
+        (1, (1,)),
+        (2, (1, 2, 10)),
+        (4, (1, 4, 12)),
+        (5, (1, 4, 5, 13)),
+        (8, (1, 4, 8, 16)),
+        (16, (1, 4, 16, 24)),
+        (256, (1, 4, 16, 64, 256, 384)),
+    ],
 )
-def test_few_sequences_have_graphs_of_their_own_and_all_slots_have_one(slots: int, batches: tuple[int, ...]) -> None:
+def test_few_sequences_have_graphs_of_their_own_and_prompts_go_beside_all_slots(
+    slots: int, batches: tuple[int, ...]
+) -> None:
     assert planned(slots=slots).shapes.token_generation_batches == batches
 
 
@@ -86,6 +95,23 @@ def test_a_short_model_is_planned_at_its_own_length() -> None:
     found = planned(SMOLLM2 | {"max_position_embeddings": 32})
     assert found.shapes.max_model_length == 32
     assert found.shapes.context_lengths == (32,)
+
+
+def test_lengths_of_prompts_are_as_wished() -> None:
+    wishes = Wishes(256, 4, DType.FLOAT32, context_lengths=(16, 256))
+    assert plan(model_facts(SMOLLM2), wishes).shapes.context_lengths == (16, 256)
+
+
+@pytest.mark.parametrize(("wished", "lengths"), [((64,), (64, 128)), ((64, 128), (64, 128))])
+def test_lengths_of_texts_are_completed_by_the_longest(wished: tuple[int, ...], lengths: tuple[int, ...]) -> None:
+    wishes = Wishes(128, 4, DType.FLOAT32, context_lengths=wished)
+    assert plan(encoder_facts(MINILM), wishes).shapes.context_lengths == lengths
+
+
+def test_a_bucket_beyond_the_planned_length_names_the_field() -> None:
+    wishes = Wishes(None, 4, DType.FLOAT32, context_lengths=(64, 1024))
+    with pytest.raises(DoesNotFit, match=r"beyond 512 out of shapes\.buckets\.contextLengths"):
+        plan(model_facts(SMOLLM2), wishes)
 
 
 def test_a_length_beyond_the_model_names_field_and_limit() -> None:
@@ -164,7 +190,7 @@ def test_a_plan_is_whole(facts: ModelFacts, length: int | None, slots: int) -> N
     assert found.shapes.max_model_length == (length or min(512, facts.max_position))
     assert max(found.shapes.context_lengths) <= found.shapes.max_model_length
     assert found.shapes.token_generation_batches == tuple(sorted({1, slots, *found.shapes.token_generation_batches}))
-    assert max(found.shapes.token_generation_batches) == slots
+    assert (max(found.shapes.token_generation_batches) > slots) == (slots > 1)
     assert found.memory.total < 2**63
     assert len(found.explanation) <= 1024
     assert plan(facts, Wishes(length, slots, DType.FLOAT32)) == found

@@ -113,6 +113,7 @@ async def plan_model(scope: Scope, tools: Tools) -> Step:
         spec.shapes.max_model_length,
         spec.shapes.max_batch_size,
         spec.shapes.dtype,
+        context_lengths=tuple(spec.shapes.buckets.context_lengths or ()),
         engine=Engine(engine.value) if engine is not EngineChoice.AUTO else None,
         target=Target(target.value) if target is not TargetChoice.AUTO else None,
     )
