@@ -79,7 +79,7 @@ class ScriptedSession:
             "sampling": Sampling.LOGITS,
         }
         self.capabilities = Capabilities(**(limits | capabilities))
-        self.calls: list[Sequence[PrefillRow] | Sequence[DecodeRow]] = []
+        self.calls: list[Sequence[PrefillRow | DecodeRow]] = []
         """The rows of every step that ran."""
         self.prompt: list[int] = []
         """That of the newest prefill step's last row."""
@@ -119,23 +119,30 @@ class ScriptedSession:
         limits = self.capabilities
         self._begin(rows, limits.prefill_batches[-1])
         for row in rows:
-            slot = self._slots.setdefault(row.slot, _Slot())
-            self._rule(row.start == len(slot.prompt) and not slot.said, f"{row} follows {slot}")
-            self._rule(limits.chunked_prefill or row.start == 0, f"{row}: prompts are not taken in pieces")
             self._rule(0 < len(row.tokens) <= limits.prefill_tokens, f"{row}: too few tokens, or too many")
             others = (other for number, other in self._slots.items() if number not in {row.slot for row in rows})
             self._rule(not limits.static_batch or not any(other.said for other in others), f"{row} comes too late")
-            slot.prompt.extend(row.tokens)
-            self.prompt = list(slot.prompt)
+            self._take(row)
         return self._step(rows)
 
-    def decode(self, rows: Sequence[DecodeRow]) -> Step:
+    def _take(self, row: PrefillRow) -> None:
+        """Tokens of a prompt."""
+        slot = self._slots.setdefault(row.slot, _Slot())
+        self._rule(row.start == len(slot.prompt) and not slot.said, f"{row} follows {slot}")
+        self._rule(self.capabilities.chunked_prefill or row.start == 0, f"{row}: prompts are not taken in pieces")
+        slot.prompt.extend(row.tokens)
+        self.prompt = list(slot.prompt)
+
+    def decode(self, rows: Sequence[DecodeRow], prompts: Sequence[PrefillRow] = ()) -> Step:
         if self.steps is not None:
             self.steps.acquire()
         limits = self.capabilities
         if self.fail_decodes:
             raise RuntimeError("the device is gone")
-        self._begin(rows, limits.decode_batches[-1])
+        self._begin([*rows, *prompts], limits.decode_batches[-1])
+        taken = len(rows) + sum(len(row.tokens) for row in prompts)
+        self._rule(taken <= limits.decode_batches[-1], f"{taken} tokens")
+        self._rule(bool(rows) and (limits.mixed_steps or not prompts), f"{len(rows)} rows, {len(prompts)} prompts")
         listed = {row.slot for row in rows}
         self._rule(not limits.static_batch or listed == self.held, f"of {self.held} only {listed} are advanced")
         for row in rows:
@@ -144,12 +151,15 @@ class ScriptedSession:
             self._rule(row.position == len(slot.prompt) + len(slot.said), f"{row} follows {slot}")
             self._rule(row.position < limits.max_model_length, f"{row} is beyond the context")
             slot.said.append(row.token)
-        return self._step(rows)
+        for prompt in prompts:
+            self._rule(bool(prompt.tokens), f"{prompt}: too few tokens")
+            self._take(prompt)
+        return self._step([*rows, *prompts])
 
     def release(self, slot: int) -> None:
         self._slots.pop(slot, None)
 
-    def _begin(self, rows: Sequence[PrefillRow] | Sequence[DecodeRow], most: int) -> None:
+    def _begin(self, rows: Sequence[PrefillRow | DecodeRow], most: int) -> None:
         # What a step returned is gone with the next one.
         for result in self._results:
             result.fill(-1)
@@ -160,7 +170,7 @@ class ScriptedSession:
         self._rule(len(set(slots)) == len(slots), f"slots {slots}")
         self._rule(all(0 <= slot < self.capabilities.slots for slot in slots), f"slots {slots}")
 
-    def _step(self, rows: Sequence[PrefillRow] | Sequence[DecodeRow]) -> Step:
+    def _step(self, rows: Sequence[PrefillRow | DecodeRow]) -> Step:
         self.calls.append(tuple(rows))
         slots = [self._slots[row.slot] for row in rows]
         logits = np.stack([self.speak(slot.prompt, slot.said) for slot in slots])

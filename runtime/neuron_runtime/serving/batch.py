@@ -1,10 +1,13 @@
 """Which rows the engine's next steps take. Decides, and keeps the slots; runs nothing.
 
-Between two decode steps there is at most one prefill step, so that a long prompt does not stall the answers that run.
-Graphs that only batch statically get their rows together, and the next ones when the last of them has ended.
+While answers run, prompts go with their steps, as many tokens as there is room for: a step of their own would read all
+weights once more, and stall the answers for longer than a step of theirs takes. Where graphs cannot do that, there is
+at most one prefill step between two decode steps. Graphs that only batch statically get their rows together, and the
+next ones when the last of them has ended.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from heapq import heappop, heappush
 
 from neuron_runtime.engines.base import Capabilities, DecodeRow, PrefillRow, Sampling, Step
@@ -73,6 +76,28 @@ class Row:
         return self._sampler.choose(step.logits[index], likeliest)
 
 
+Planned = tuple[Row, PrefillRow]
+"""A row, and the tokens of its prompt that a step takes."""
+
+
+@dataclass(frozen=True)
+class DecodePlan:
+    """What one decode step takes."""
+
+    rows: Sequence[Row]
+    """Each gets a token."""
+    prompts: Sequence[Planned]
+    """Tokens of others' prompts, where there is room."""
+
+    @property
+    def live(self) -> "DecodePlan":
+        """Without the rows that have ended since."""
+        return DecodePlan(
+            [row for row in self.rows if not row.ended],
+            [(row, chunk) for row, chunk in self.prompts if not row.ended],
+        )
+
+
 class Batch:
     """Rows that share the engine, in the order in which they came."""
 
@@ -117,10 +142,11 @@ class Batch:
         if not self._rows:
             self._open = True
 
-    def next_prefill(self) -> list[tuple[Row, PrefillRow]]:
-        """What the next prefill step takes; nothing when all prompts have been run."""
+    def next_prefill(self) -> list[Planned]:
+        """What the next prefill step takes; nothing when all prompts have been run, or go with the decode step."""
         prefilling = [row for row in self._rows if row.prefilling]
-        if not prefilling:
+        decoding = len(self._rows) - len(prefilling)
+        if not prefilling or (decoding and self._room_beside(decoding)):
             return []
         self._open = not self._static
         batches = self._limits.prefill_batches
@@ -129,10 +155,27 @@ class Batch:
         limit = self._limits.prefill_tokens if self._limits.chunked_prefill else self._limits.max_model_length
         return [(row, row.chunk(limit)) for row in prefilling[:most]]
 
-    def next_decodes(self) -> list[list[Row]]:
+    def next_decodes(self) -> list[DecodePlan]:
         """What the decode steps take that advance every row by one token; one step wherever the graphs allow it."""
         if self._static and any(row.prefilling for row in self._rows):
             return []
         rows = [row for row in self._rows if not row.prefilling]
         most = self._limits.decode_batches[-1]
-        return [rows[first : first + most] for first in range(0, len(rows), most)]
+        shares = [rows[first : first + most] for first in range(0, len(rows), most)]
+        return [DecodePlan(share, self._prompts_beside(len(rows)) if share is shares[-1] else ()) for share in shares]
+
+    def _prompts_beside(self, decoding: int) -> list[Planned]:
+        """The oldest prompts' next tokens, as many as go with rows that are decoded."""
+        room, planned = self._room_beside(decoding), list[Planned]()
+        for row in self._rows:
+            if row.prefilling and room:
+                chunk = row.chunk(room)
+                planned.append((row, chunk))
+                room -= len(chunk.tokens)
+        return planned
+
+    def _room_beside(self, decoding: int) -> int:
+        """Tokens of prompts that go with so many rows in their last decode step."""
+        if not self._limits.mixed_steps:
+            return 0
+        return -decoding % self._limits.decode_batches[-1]

@@ -53,7 +53,8 @@ class Scheduler(SessionThread):
             return ticket
 
     def turn(self) -> None:
-        """At most one prefill step, then a step for all rows that have come past their prompt. On the engine's thread.
+        """At most one prefill step, then a step for all rows that have come past their prompt, with tokens of prompts
+        where it has room for them. On the engine's thread.
 
         Before each step slots of cancelled requests are freed, and free ones given to those that wait.
         """
@@ -62,10 +63,10 @@ class Scheduler(SessionThread):
         if planned:
             self._steps.prefill(planned)
             self._settle()
-        for rows in self._batch.next_decodes():
+        for plan in self._batch.next_decodes():
             self._settle()
-            live = [row for row in rows if not row.ended]
-            if live:
+            live = plan.live
+            if live.rows:
                 self._steps.decode(live)
 
     def _is_idle(self) -> bool:

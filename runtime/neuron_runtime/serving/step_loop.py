@@ -4,9 +4,9 @@ import logging
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
-from neuron_runtime.engines.base import GenerationSession, PrefillRow, Step
+from neuron_runtime.engines.base import GenerationSession, Step
 
-from .batch import Row
+from .batch import DecodePlan, Planned, Row
 from .generation import Event, Failed, Progress
 from .metrics import Metrics
 from .session_thread import FAILURES_UNTIL_UNHEALTHY
@@ -34,27 +34,34 @@ class StepLoop:
         """False once steps of one kind have failed several times in a row."""
         return max(self._failures.values()) < FAILURES_UNTIL_UNHEALTHY
 
-    def prefill(self, planned: Sequence[tuple[Row, PrefillRow]]) -> None:
+    def prefill(self, planned: Sequence[Planned]) -> None:
         """Run a chunk of each row's prompt; those whose last chunk it is get their first token."""
         rows = [row for row, _ in planned]
         step = self._run(_PREFILL, rows, lambda: self._session.prefill([chunk for _, chunk in planned]))
-        if step is None:
-            return
-        for row, chunk in planned:
-            row.prefilled(chunk)
-            self._metrics.prompt_tokens.inc(len(chunk.tokens))
-        self._advance(_PREFILL, rows, step)
-
-    def decode(self, rows: Sequence[Row]) -> None:
-        """Advance rows by one token."""
-        step = self._run(_DECODE, rows, lambda: self._session.decode([row.newest() for row in rows]))
         if step is not None:
+            self._note(planned)
+            self._advance(_PREFILL, rows, step)
+
+    def decode(self, plan: DecodePlan) -> None:
+        """Advance rows by one token, and the prompts that go with them."""
+        rows = [*plan.rows, *(row for row, _ in plan.prompts)]
+        step = self._run(_DECODE, rows, lambda: self._decoded(plan))
+        if step is not None:
+            self._note(plan.prompts)
             self._advance(_DECODE, rows, step)
 
     def end(self, row: Row, ran: float | None = None) -> None:
         """Let go of a row."""
         self._session.release(row.slot)
         self._on_end(row, ran)
+
+    def _decoded(self, plan: DecodePlan) -> Step:
+        return self._session.decode([row.newest() for row in plan.rows], [chunk for _, chunk in plan.prompts])
+
+    def _note(self, planned: Sequence[Planned]) -> None:
+        for row, chunk in planned:
+            row.prefilled(chunk)
+            self._metrics.prompt_tokens.inc(len(chunk.tokens))
 
     def _run(self, kind: str, rows: Sequence[Row], call: Callable[[], Step]) -> Step | None:
         self._metrics.rows_per_step.labels(kind).observe(len(rows))

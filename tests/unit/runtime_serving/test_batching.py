@@ -15,7 +15,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from neuron_runtime.engines.base import DecodeRow, Sampling
+from neuron_runtime.engines.base import DecodeRow, PrefillRow, Sampling
 from neuron_runtime.serving.admission import QueueFull
 from neuron_runtime.serving.generation import Event, Failed, FinishReason, Generation, Progress, Ticket
 from neuron_runtime.serving.metrics import Metrics
@@ -200,6 +200,8 @@ _KINDS: dict[str, dict[str, Any]] = {
     "continuous": {},
     "more slots than the largest decode batch": {"slots": 5, "decode_batches": (1, 2)},
     "several prompts in one step": {"prefill_batches": (1, 3)},
+    "prompts beside answers": {"mixed_steps": True, "decode_batches": (1, 4, 9)},
+    "prompts beside answers that take several steps": {"mixed_steps": True, "slots": 5, "decode_batches": (1, 4)},
     "prompts in one piece": {"chunked_prefill": False, "prefill_tokens": 12},
     "sampling on the device": {"sampling": Sampling.ON_DEVICE},
     "static": {
@@ -231,6 +233,80 @@ def test_a_long_prompt_does_not_stall_answers_that_run() -> None:
     # Between any two chunks of the prompt the running answer gets its token.
     assert bench.kinds[before:] == "pd" * 5
     assert len(running.tokens) == 3 + 5
+
+
+def _taken(bench: _Bench) -> list[list[tuple[int, int]]]:
+    """Of each step the slots, and how many tokens each gave."""
+    return [
+        [(row.slot, len(row.tokens) if isinstance(row, PrefillRow) else 1) for row in call]
+        for call in bench.session.calls
+    ]
+
+
+def test_prompts_go_with_the_steps_of_answers_that_run() -> None:
+    """As many tokens as there is room for, the oldest prompt's first; alone, prompts take a prefill step."""
+    bench = _Bench(mixed_steps=True, decode_batches=(1, 4, 10), prefill_tokens=12)
+    running = bench.submit([1] * 12, max_tokens=10)
+    bench.turns()
+    late = [bench.submit([2] * 13, max_tokens=3), bench.submit([3] * 9, max_tokens=3)]
+    bench.turns(5)
+    assert bench.kinds == "pdddddd"
+    assert _taken(bench) == [
+        [(0, 12)],
+        [(0, 1)],
+        [(0, 1), (1, 9)],
+        [(0, 1), (1, 4), (2, 5)],
+        [(0, 1), (1, 1), (2, 4)],
+        [(0, 1), (1, 1), (2, 1)],
+        [(0, 1), (2, 1)],
+    ]
+    assert len(running.tokens) == 7
+    assert [client.end for client in late] == ["length", "length"]
+    # Each token of a prompt counts once.
+    assert bench.value("prompt_tokens_total") == 12 + 13 + 9
+
+
+def test_prompts_wait_for_a_step_of_their_own_where_answers_leave_no_room() -> None:
+    bench = _Bench(mixed_steps=True, slots=3, decode_batches=(2,))
+    for number in range(3):
+        bench.submit([number] * 3, max_tokens=9)
+    bench.turns(4)
+    assert _taken(bench) == [
+        [(0, 3)],
+        [(0, 1), (1, 1)],
+        [(0, 1), (1, 1)],
+        [(0, 1), (1, 1)],
+        [(2, 3)],
+        [(0, 1), (1, 1)],
+        [(2, 1)],
+    ]
+
+
+def test_a_prompt_that_leaves_before_the_step_is_not_run() -> None:
+    bench = _Bench(mixed_steps=True, decode_batches=(2, 8))
+    running = bench.submit([1], max_tokens=9)
+    bench.turns()
+    leaving = bench.submit([2] * 9, max_tokens=2)
+
+    def leave(_event: Event) -> None:
+        bench.cancel(leaving)
+
+    assert running.ticket is not None
+    running.ticket.sink = leave
+    bench.turns(2)
+    assert _taken(bench)[2:] == [[(0, 1), (1, 7)], [(0, 1)]]
+    bench.until_idle()
+
+
+def test_a_failing_step_fails_the_prompts_that_it_took() -> None:
+    bench = _Bench(mixed_steps=True, decode_batches=(1, 9))
+    clients = [bench.submit([1], max_tokens=9)]
+    bench.turns()
+    clients += [bench.submit([2, 2], max_tokens=2), bench.submit([3] * 20, max_tokens=2)]
+    bench.session.fail_slots = {0}
+    bench.turns()
+    assert [client.end for client in clients] == ["Failed"] * 3
+    bench.until_idle()
 
 
 def test_all_live_rows_share_a_step() -> None:
