@@ -18,6 +18,7 @@ import numpy as np
 import openai
 import pytest
 import uvicorn
+from langchain_openai import OpenAIEmbeddings
 from tokenizers import processors
 
 from neuron_runtime.serving.app import build_app
@@ -115,6 +116,15 @@ def test_several_texts_in_either_encoding(server: _Running, encoding: Any) -> No
     for text, vector in zip(texts, found, strict=True):
         assert vector == pytest.approx(vector_of(server.tokens(text)), rel=1e-6), text
     assert answer.usage.total_tokens == sum(len(server.tokens(text)) for text in texts)
+
+
+def test_langchain(server: _Running) -> None:
+    # Else it sends tokens of a tokenizer of OpenAI's, which mean something else to other models.
+    asked = {"model": _NAME, "base_url": f"{server.url}/v1", "api_key": "none", "check_embedding_ctx_length": False}
+    embeddings = OpenAIEmbeddings(**asked)
+    texts = ["a", "bcd"]
+    assert embeddings.embed_documents(texts) == [pytest.approx(vector_of(server.tokens(text))) for text in texts]
+    assert embeddings.embed_query("e") == pytest.approx(vector_of(server.tokens("e")))
 
 
 def test_tokens_are_taken_as_they_are(server: _Running) -> None:
