@@ -130,7 +130,8 @@ def _request(settings: Settings, source_digest: Digest) -> CompileRequest:
 
 def _engine_files() -> list[Path]:
     """The digest of a request stands for released code only; here the code itself is what changes."""
-    return sorted(Path(path) for folder in neuron_runtime.engines.__path__ for path in Path(folder).rglob("*.py"))
+    folders = [Path(folder) for folder in neuron_runtime.engines.__path__]
+    return sorted(path for folder in folders for kind in ("*.py", "*.cpp") for path in folder.rglob(kind))
 
 
 def _shapes(path: Path) -> list[tuple[str, list[int]]]:

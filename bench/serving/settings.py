@@ -36,7 +36,7 @@ class Settings:
 
 TINY = Settings(
     model="tiny",
-    shapes=Shapes(max_model_length=128, max_batch_size=4, context_lengths=(64,), token_generation_batches=(1, 4)),
+    shapes=Shapes(max_model_length=128, max_batch_size=4, context_lengths=(64,), token_generation_batches=(1, 4, 12)),
     prompt_tokens=60,
     answer_tokens=24,
     rounds=2,
@@ -46,7 +46,9 @@ TINY = Settings(
 )
 SMOLLM2 = Settings(
     model="smollm2",
-    shapes=Shapes(max_model_length=256, max_batch_size=8, context_lengths=(64,), token_generation_batches=(1, 4, 8)),
+    shapes=Shapes(
+        max_model_length=256, max_batch_size=8, context_lengths=(64,), token_generation_batches=(1, 4, 8, 16)
+    ),
     prompt_tokens=64,
     answer_tokens=64,
     rounds=5,
