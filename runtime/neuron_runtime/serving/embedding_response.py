@@ -2,7 +2,8 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Literal
 
 from typing_extensions import TypedDict
@@ -10,6 +11,8 @@ from typing_extensions import TypedDict
 from neuron_runtime.engines.base import Vectors
 
 from .embedding_request import VectorEncoding
+
+VECTORS_PER_PIECE = 16
 
 
 class EmbeddingUsage(TypedDict):
@@ -36,16 +39,19 @@ class Embeddings(TypedDict):
     usage: EmbeddingUsage
 
 
-def embeddings_body(vectors: Vectors, encoding: VectorEncoding, model: str, tokens: int) -> bytes:
-    """The whole body, for texts of so many tokens together. vectors: float32[texts, dimensions].
+def embeddings_body(vectors: Vectors, encoding: VectorEncoding, model: str, tokens: int) -> Iterator[bytes]:
+    """Pieces of the body, for texts of so many tokens together. vectors: float32[texts, dimensions].
 
-    Written vector by vector: thousands of them take a second, in which other threads must come to their turn.
+    As text, vectors take many times their memory; written piece by piece, a slow reader holds the vectors alone.
     """
     write = _floats if encoding is VectorEncoding.FLOAT else _base64
-    data = b",".join(write(index, vector) for index, vector in enumerate(vectors))
+    entries = (write(index, vector) for index, vector in enumerate(vectors))
+    begin = b'{"object":"list","data":['
+    while piece := b",".join(islice(entries, VECTORS_PER_PIECE)):
+        yield begin + piece
+        begin = b","
     usage: EmbeddingUsage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    rest = _json({"model": model, "usage": usage})
-    return b'{"object":"list","data":[' + data + b"]," + rest.removeprefix(b"{")
+    yield b"]," + _json({"model": model, "usage": usage}).removeprefix(b"{")
 
 
 def _floats(index: int, vector: Vectors) -> bytes:

@@ -3,10 +3,9 @@
 import asyncio
 import contextlib
 from dataclasses import dataclass
-from functools import partial
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from neuron_runtime.engines.base import Vectors
 
@@ -15,7 +14,7 @@ from .answering import read_request
 from .api_error import internal, invalid, model_not_found, overloaded, shutting_down, text_too_long, unknown_token
 from .disconnect import ClientGone, until_disconnect
 from .embedding_request import VectorEncoding, parse_embedding_request
-from .embedding_response import embeddings_body
+from .embedding_response import VECTORS_PER_PIECE, embeddings_body
 from .encoding import Encoded, EncodingEvent, Text
 from .encoding_scheduler import EncodingScheduler
 from .generation import Failed
@@ -25,6 +24,8 @@ from .session_thread import SchedulerClosed
 from .state import ServedEncoder
 from .text_input import Prompt
 from .tokenization import PromptTooLong
+
+_JSON = "application/json"
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,10 @@ async def answer_embeddings(request: Request, model: ServedEncoder, preparation:
     except (ClientDisconnect, ClientGone):
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     tokens = sum(map(len, prepared.texts))
-    body = await preparation.run(partial(embeddings_body, vectors, prepared.encoding, model.name, tokens))
-    return Response(body, media_type="application/json")
+    pieces = embeddings_body(vectors, prepared.encoding, model.name, tokens)
+    if len(vectors) <= VECTORS_PER_PIECE:
+        return Response(b"".join(pieces), media_type=_JSON)
+    return StreamingResponse(pieces, media_type=_JSON)
 
 
 def prepare_embeddings(body: bytes, model: ServedEncoder) -> PreparedTexts:

@@ -149,6 +149,18 @@ def test_the_dimensions_that_there_are_may_be_asked_for(server: _Running) -> Non
     assert len(answer.data[0].embedding) == 3
 
 
+@pytest.mark.parametrize("count", [16, 17, 100])
+def test_many_texts_in_one_answer(server: _Running, count: int) -> None:
+    texts = [[number, 1] for number in range(count)]
+    answer = server.post({"model": _NAME, "input": texts})
+    found = answer.json()
+    assert [one["index"] for one in found["data"]] == list(range(count))
+    assert [one["embedding"] for one in found["data"]] == [pytest.approx(vector_of(text)) for text in texts]
+    assert found["usage"] == {"prompt_tokens": 2 * count, "total_tokens": 2 * count}
+    # A larger one is written while it is read.
+    assert ("content-length" in answer.headers) is (count <= 16)
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     "no input": ({"input": None}, "input", "input"),
     "an empty text": ({"input": ""}, "input", "is empty"),
