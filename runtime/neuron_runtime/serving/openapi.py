@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from .request_body import BodyForm
+from .response_body import DONE_WORD
 
 JSON = "application/json"
 EVENTS = "text/event-stream"
@@ -27,7 +28,7 @@ class Answer:
     schema: Any = None
     """A type that pydantic knows, of a JSON document."""
     events: Any = None
-    """The type of what a stream's events hold, where the answer can be one."""
+    """The type of the documents that a stream's events hold, where the answer can be one."""
     text: str | None = None
     """The media type, where the answer is neither."""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -107,16 +108,22 @@ def _operation(operation: Operation, schemas: _Schemas) -> dict[str, Any]:
     return document
 
 
+def _event(schema: dict[str, Any]) -> dict[str, Any]:
+    """One server-sent event whose data is a JSON document, or the word that ends a stream."""
+    document = {"type": "string", "contentMediaType": JSON, "contentSchema": schema}
+    return {
+        "type": "object",
+        "required": ["data"],
+        "properties": {"data": {"anyOf": [{"const": DONE_WORD}, document]}},
+    }
+
+
 def _answer(answer: Answer, schemas: _Schemas) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if answer.schema is not None:
         content[JSON] = {"schema": schemas[id(answer.schema), "serialization"]}
     if answer.events is not None:
-        # OpenAPI 3.1 has no word for what the events of a stream hold; 3.2 calls it `itemSchema`.
-        content[EVENTS] = {
-            "schema": {"type": "string"},
-            "x-itemSchema": schemas[id(answer.events), "serialization"],
-        }
+        content[EVENTS] = {"schema": _event(schemas[id(answer.events), "serialization"])}
     if answer.text is not None:
         content[answer.text] = {"schema": {"type": "string"}}
     document: dict[str, Any] = {"description": answer.description}

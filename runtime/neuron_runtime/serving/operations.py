@@ -77,7 +77,7 @@ CHAT_COMPLETIONS = Operation(
     "/v1/chat/completions",
     "createChatCompletion",
     "Answer a conversation",
-    {200: Answer(_STREAM, ChatCompletion, events=ChatCompletionChunk), **_READING},
+    {200: Answer(_STREAM, ChatCompletion, events=ChatCompletionChunk | ErrorDocument), **_READING},
     CHAT_BODY,
 )
 COMPLETIONS = Operation(
@@ -85,7 +85,7 @@ COMPLETIONS = Operation(
     "/v1/completions",
     "createCompletion",
     "Continue texts",
-    {200: Answer(_STREAM, TextCompletion, events=TextCompletionChunk), **_READING},
+    {200: Answer(_STREAM, TextCompletion, events=TextCompletionChunk | ErrorDocument), **_READING},
     TEXT_BODY,
 )
 EMBEDDINGS = Operation(

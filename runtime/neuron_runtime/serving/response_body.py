@@ -12,7 +12,8 @@ from typing_extensions import TypedDict
 from .choice import Piece
 from .generation import FinishReason
 
-DONE = b"data: [DONE]\n\n"
+DONE_WORD = "[DONE]"
+DONE = f"data: {DONE_WORD}\n\n".encode()
 
 
 class UsageDocument(TypedDict):

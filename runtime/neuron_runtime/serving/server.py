@@ -27,6 +27,10 @@ from .state import Phase, Served, ServerState
 
 _log = logging.getLogger(__name__)
 
+# Who closes an idle connection should be the client: else it may send a request just as the server closes. OpenAI's
+# client waits 5 s, and load balancers of AWS 60 s.
+_KEEP_ALIVE_SECONDS = 75
+
 Load = Callable[[], Served]
 
 
@@ -66,6 +70,7 @@ async def serve(
         access_log=False,
         server_header=False,
         lifespan="off",
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=ceil(ending.answer),
     )
     server = _Server(config)

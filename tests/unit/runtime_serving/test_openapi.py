@@ -73,7 +73,10 @@ def test_what_can_go_wrong_with_a_request_is_described(document: dict[str, Any],
 )
 def test_streams_are_described(document: dict[str, Any], path: str, event: str) -> None:
     stream = document["paths"][path]["post"]["responses"]["200"]["content"]["text/event-stream"]
-    assert stream["x-itemSchema"] == {"$ref": f"#/components/schemas/{event}"}
+    end, told = stream["schema"]["properties"]["data"]["anyOf"]
+    assert end == {"const": "[DONE]"}
+    names = [part["$ref"].rpartition("/")[2] for part in told["contentSchema"]["anyOf"]]
+    assert names == [event, "ErrorDocument"]
 
 
 @pytest.mark.parametrize(("name", "form"), [("ChatBody", CHAT_BODY), ("TextBody", TEXT_BODY)])
