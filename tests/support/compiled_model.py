@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,17 @@ from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shape
 from neuron_runtime.engines.base import CompileProgress, DecodeRow, GenerationSession, PrefillRow
 from neuron_runtime.engines.cpu import CPUEngine
 from neuron_runtime.store import describe_files
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """A model and what it was compiled to."""
+
+    source: Path
+    artifact: Path
+    manifest: ArtifactManifest
+    progress: list[CompileProgress]
+    """Every progress that was reported."""
 
 
 def cpu_request(shapes: Shapes, **changes: Any) -> CompileRequest:
