@@ -1,9 +1,9 @@
 """Which rows the engine's next steps take. Decides, and keeps the slots; runs nothing.
 
 While answers run, prompts go with their steps, as many tokens as there is room for: a step of their own would read all
-weights once more, and stall the answers for longer than a step of theirs takes. Where graphs cannot do that, there is
-at most one prefill step between two decode steps. Graphs that only batch statically get their rows together, and the
-next ones when the last of them has ended.
+weights once more, and stall the answers for longer than a step of theirs takes. Where graphs cannot do that, or more
+requests wait for an answer than are answered, there is one prefill step between two decode steps. Graphs that only
+batch statically get their rows together, and the next ones when the last of them has ended.
 """
 
 from collections.abc import Iterator, Sequence
@@ -146,7 +146,8 @@ class Batch:
         """What the next prefill step takes; nothing when all prompts have been run, or go with the decode step."""
         prefilling = [row for row in self._rows if row.prefilling]
         decoding = len(self._rows) - len(prefilling)
-        if not prefilling or (decoding and self._room_beside(decoding)):
+        # Where more wait for an answer than are answered, the stall is worth it: a prefill step does most in its time.
+        if not prefilling or (len(prefilling) <= decoding and self._room_beside(decoding)):
             return []
         self._open = not self._static
         batches = self._limits.prefill_batches

@@ -244,37 +244,55 @@ def _taken(bench: _Bench) -> list[list[tuple[int, int]]]:
 
 
 def test_prompts_go_with_the_steps_of_answers_that_run() -> None:
-    """As many tokens as there is room for, the oldest prompt's first; alone, prompts take a prefill step."""
+    """As many tokens as there is room for, the oldest prompt's first."""
     bench = _Bench(mixed_steps=True, decode_batches=(1, 4, 10), prefill_tokens=12)
-    running = bench.submit([1] * 12, max_tokens=10)
-    bench.turns()
+    running = [bench.submit([number] * 3, max_tokens=12) for number in range(2)]
+    bench.turns(2)
+    bench.session.calls.clear()
     late = [bench.submit([2] * 13, max_tokens=3), bench.submit([3] * 9, max_tokens=3)]
     bench.turns(5)
-    assert bench.kinds == "pdddddd"
     assert _taken(bench) == [
-        [(0, 12)],
-        [(0, 1)],
-        [(0, 1), (1, 9)],
-        [(0, 1), (1, 4), (2, 5)],
-        [(0, 1), (1, 1), (2, 4)],
-        [(0, 1), (1, 1), (2, 1)],
-        [(0, 1), (2, 1)],
+        [(0, 1), (1, 1), (2, 8)],
+        [(0, 1), (1, 1), (2, 5), (3, 3)],
+        [(0, 1), (1, 1), (2, 1), (3, 6)],
+        [(0, 1), (1, 1), (2, 1), (3, 1)],
+        [(0, 1), (1, 1), (3, 1)],
     ]
-    assert len(running.tokens) == 7
+    assert [len(client.tokens) for client in running] == [8, 7]
     assert [client.end for client in late] == ["length", "length"]
     # Each token of a prompt counts once.
-    assert bench.value("prompt_tokens_total") == 12 + 13 + 9
+    assert bench.value("prompt_tokens_total") == 2 * 3 + 13 + 9
+
+
+def test_prompts_take_steps_of_their_own_while_more_wait_than_are_answered() -> None:
+    bench = _Bench(mixed_steps=True, decode_batches=(1, 4, 9), prefill_tokens=6)
+    for number in range(4):
+        bench.submit([number] * 6, max_tokens=9)
+    bench.turns()
+    # One is answered and three wait.
+    assert _taken(bench) == [[(0, 6)], [(0, 1), (1, 6), (2, 2)]]
+    bench.turns()
+    assert _taken(bench)[2:] == [[(0, 1), (1, 1), (2, 4), (3, 3)]]
+    bench.session.calls.clear()
+    bench.until_idle()
+    for number in range(4):
+        bench.submit([number] * 14, max_tokens=9)
+    bench.session.calls.clear()
+    bench.turns(3)
+    assert _taken(bench) == [[(0, 6)], [(0, 6)], [(0, 2)], [(0, 1), (1, 8)]]
+    bench.turns()
+    assert _taken(bench)[4:] == [[(1, 6)], [(0, 1), (1, 1), (2, 7)]]
 
 
 def test_prompts_wait_for_a_step_of_their_own_where_answers_leave_no_room() -> None:
     bench = _Bench(mixed_steps=True, slots=3, decode_batches=(2,))
     for number in range(3):
         bench.submit([number] * 3, max_tokens=9)
-    bench.turns(4)
+    bench.turns(3)
     assert _taken(bench) == [
         [(0, 3)],
         [(0, 1), (1, 1)],
-        [(0, 1), (1, 1)],
+        [(1, 2)],
         [(0, 1), (1, 1)],
         [(2, 3)],
         [(0, 1), (1, 1)],
