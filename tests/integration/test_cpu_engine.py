@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ from neuron_runtime.contract.request import Shapes
 from neuron_runtime.engines.aot_inductor import Graph, Tensor
 from neuron_runtime.engines.base import CompileProgress, DecodeRow, GenerationSession, Logits, PrefillRow
 from neuron_runtime.engines.cpu import CPUEngine
-from neuron_runtime.engines.weight_file import map_float32
+from neuron_runtime.engines.weight_file import WEIGHTS, map_float32
 from support.compiled_model import compile_model, cpu_request, greedy, reference_greedy, reference_model
 
 # Three graphs are compiled for all of them.
@@ -296,6 +297,39 @@ def test_a_serving_process_loads_neither_torch_nor_what_it_has_for_gpus(compiled
     assert process.returncode == 0, process.stderr
     expected = reference_greedy(compiled.reference, prompt, 1)
     assert json.loads(process.stdout) == [expected, False, ["libtorch_cpu"]]
+
+
+def test_graphs_are_loaded_before_the_weights_are_there(compiled: _Compiled, tmp_path: Path) -> None:
+    """From a folder where the weights lie only once they were waited for."""
+    graphs = [graph.path for graph in compiled.manifest.graphs]
+    for path in graphs:
+        shutil.copy(compiled.artifact / path, tmp_path)
+    waited = list[str]()
+
+    def wait(path: str) -> None:
+        waited.append(path)
+        if path == WEIGHTS:
+            mapped = Path("/proc/self/maps").read_text("utf-8")
+            assert all(str(tmp_path / graph) in mapped for graph in graphs)
+            shutil.copy(compiled.artifact / path, tmp_path)
+
+    session = CPUEngine().load(compiled.manifest, tmp_path, compiled.source, threads=1, wait=wait)
+    assert isinstance(session, GenerationSession)
+    assert sorted(waited) == sorted([*graphs, WEIGHTS])
+    prompt = _prompt(5)
+    assert greedy(session, 0, prompt, 3) == reference_greedy(compiled.reference, prompt, 3)
+
+
+def test_weights_that_never_come_are_told_as_the_store_told_it(compiled: _Compiled) -> None:
+    damaged = ContainerFailure(FailureCode.ARTIFACT_DAMAGED, "file weights.safetensors is damaged")
+
+    def wait(path: str) -> None:
+        if path == WEIGHTS:
+            raise damaged
+
+    with pytest.raises(ContainerFailure) as caught:
+        CPUEngine().load(compiled.manifest, compiled.artifact, compiled.source, threads=1, wait=wait)
+    assert caught.value is damaged
 
 
 def test_an_artifact_of_another_toolchain_is_not_loaded(compiled: _Compiled) -> None:

@@ -124,6 +124,20 @@ def test_round_trip(store: Store, tmp_path: Path) -> None:
     assert reports[-1] == (manifest.size_bytes, manifest.size_bytes)
 
 
+def test_each_file_is_told_once_it_is_verified_and_small_ones_first(store: Store, tmp_path: Path) -> None:
+    manifest = _artifact(tmp_path / "made")
+    store.put_artifact(manifest, tmp_path / "made", _quiet)
+    for _ in ("fetched", "found"):
+        told = list[str]()
+
+        def arrived(path: str, told: list[str] = told) -> None:
+            assert describe_files(tmp_path / "got", [path])[0] in manifest.files
+            told.append(path)
+
+        store.fetch_artifact(manifest.digest, tmp_path / "got", _quiet, arrived=arrived)
+        assert told == ["empty", "graphs/decode.pt2", "weights.safetensors"]
+
+
 def test_source_round_trip_of_chosen_files(store: Store, tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
     (tmp_path / "made" / "config.json").write_text("{}")

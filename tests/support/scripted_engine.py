@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.contract.request import Task
-from neuron_runtime.engines.base import Capabilities, DecodeRow, PrefillRow, Sampling, Session, Step
+from neuron_runtime.engines.base import Capabilities, DecodeRow, PrefillRow, Sampling, Session, Step, Wait
 from support.scripted_encoder import ScriptedEncoder
 
 END = "<|end|>"
@@ -202,7 +202,9 @@ class ScriptedEngine:
     def reads_source(self, path: str) -> bool:
         return False
 
-    def load(self, manifest: ArtifactManifest, artifact: Path, source: Path, threads: int) -> Session:
+    def load(self, manifest: ArtifactManifest, artifact: Path, source: Path, threads: int, wait: Wait) -> Session:
+        for file in manifest.files:
+            wait(file.path)
         assert sorted(file.name for file in source.iterdir()) == [
             "config.json",
             "tokenizer.json",

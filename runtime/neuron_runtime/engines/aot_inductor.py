@@ -89,9 +89,9 @@ class Tensor:
 
 
 class Graph:
-    """One compiled graph. One thread at a time may run it."""
+    """One compiled graph, which is to have its weights before it runs. One thread at a time may run it."""
 
-    def __init__(self, path: Path, weights: Mapping[str, Tensor]) -> None:
+    def __init__(self, path: Path, weights: Mapping[str, Tensor] | None = None) -> None:
         """Raises OSError for a file that cannot be loaded, RuntimeError or KeyError for one that does not fit."""
         # The graph is not linked to torch (see `cpu_compile`), so torch's symbols have to be there before it is.
         _torch()
@@ -100,10 +100,12 @@ class Graph:
         self._call("CreateWithDevice", byref(container), 1, b"cpu", None)
         _delete_with(self, self._library["AOTInductorModelContainerDelete"], container)
         self._container = container
-        self._weights = self._set_constants(weights)
+        self._weights = list[Tensor]()
         self._inputs, self._outputs = self._count("GetNumInputs"), self._count("GetNumOutputs")
         # The same library once more: a CDLL lets go of the GIL in each call, which short calls would rather keep.
         self._run = _prototyped(ctypes.CDLL(str(path)), {_RUN: _RUN_ARGUMENTS})[_RUN]
+        if weights is not None:
+            self.read(weights)
 
     def run(self, inputs: Sequence[Tensor]) -> list[Array]:
         """Its outputs, which are new arrays; inputs are changed where the graph writes to them. Raises RuntimeError."""
@@ -120,8 +122,8 @@ class Graph:
         self._succeed(code, "Run")
         return [_array(c_void_p(handle)) for handle in outputs]
 
-    def _set_constants(self, weights: Mapping[str, Tensor]) -> list[Tensor]:
-        """Point the graph to the weights that it reads; they are to live as long as the graph."""
+    def read(self, weights: Mapping[str, Tensor]) -> None:
+        """Point the graph to the weights that it reads. Raises KeyError or RuntimeError for weights that do not fit."""
         used, entries = list[Tensor](), list[_Constant]()
         for number in range(self._count("GetNumConstants")):
             name, weight, size = c_char_p(), c_char_p(), c_size_t()
@@ -135,7 +137,8 @@ class Graph:
             entries.append(_Constant(name.value, tensor.handle))
         array = (_Constant * len(entries))(*entries)
         self._call("UpdateUserManagedConstantBufferPairs", self._container, array, len(entries), False, True)
-        return used
+        # They are to live as long as the graph.
+        self._weights = used
 
     def _count(self, function: str) -> int:
         count = c_size_t()

@@ -125,6 +125,15 @@ class Step:
     """float32[rows, vocabulary]; None where sampling is ON_DEVICE."""
 
 
+Wait = Callable[[str], None]
+"""Returns once a file of the artifact, which its path names, lies verified in its folder. Raises ContainerFailure when
+it never will."""
+
+
+def there_already(_path: str) -> None:
+    """The wait for files that were fetched before."""
+
+
 @runtime_checkable
 class GenerationSession(Protocol):
     """Loaded graphs with their KV cache. One thread at a time may call it."""
@@ -205,5 +214,13 @@ class Engine(Protocol):
     def reads_source(self, path: str) -> bool:
         """Whether `load` reads this file of the source (weights that the artifact does not hold)."""
 
-    def load(self, manifest: ArtifactManifest, artifact: Path, source: Path, threads: int) -> Session:
-        """Load verified files, to run on so many CPU threads."""
+    def load(
+        self,
+        manifest: ArtifactManifest,
+        artifact: Path,
+        source: Path,
+        threads: int,
+        wait: Wait = there_already,
+    ) -> Session:
+        """Load verified files, to run on so many CPU threads. The source's files are there, the artifact's may still be
+        coming: each is to be waited for before it is touched, and the weights last."""

@@ -1,18 +1,15 @@
 """Runs an encoder's compiled graphs on the CPU: texts to vectors, one call of one graph at a time."""
 
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from neuron_runtime.contract import artifact
-from neuron_runtime.store.files import contained
+from neuron_runtime.contract.artifact import ArtifactManifest
 
 from .aot_inductor import Graph, Tensor, set_threads
 from .base import EncoderCapabilities, Vectors
 from .bert_config import BertConfig
-from .weight_file import WEIGHTS, map_float32
 
 
 class EncodeBucket(NamedTuple):
@@ -25,17 +22,16 @@ class EncodeBucket(NamedTuple):
 class CPUEncoderSession:
     """Graphs of one encoder. Rows and tokens that are not asked for are pads."""
 
-    def __init__(self, manifest: artifact.ArtifactManifest, folder: Path, config: BertConfig, threads: int) -> None:
+    def __init__(
+        self, manifest: ArtifactManifest, graphs: Mapping[str, Graph], config: BertConfig, threads: int
+    ) -> None:
         self._threads = threads
         self._vocabulary = config.vocabulary
-        weights = {name: Tensor(array) for name, array in map_float32(folder / WEIGHTS).items()}
-        graphs = {EncodeBucket(graph.tokens, graph.batch_size): graph.path for graph in manifest.graphs}
-        self._runners = {
-            bucket: _Runner(Graph(contained(folder, graphs[bucket]), weights), bucket) for bucket in sorted(graphs)
-        }
+        buckets = {EncodeBucket(graph.tokens, graph.batch_size): graph.path for graph in manifest.graphs}
+        self._runners = {bucket: _Runner(graphs[buckets[bucket]], bucket) for bucket in sorted(buckets)}
         self._capabilities = EncoderCapabilities(
-            lengths=tuple(sorted({bucket.tokens for bucket in graphs})),
-            batches=tuple(sorted({bucket.rows for bucket in graphs})),
+            lengths=tuple(sorted({bucket.tokens for bucket in buckets})),
+            batches=tuple(sorted({bucket.rows for bucket in buckets})),
             vocabulary=config.vocabulary,
             dimensions=config.hidden_size,
         )

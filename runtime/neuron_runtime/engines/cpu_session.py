@@ -2,20 +2,17 @@
 
 import mmap
 import threading
-from collections.abc import Collection, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from neuron_runtime.contract.artifact import ArtifactManifest
-from neuron_runtime.store.files import contained
 
 from .aot_inductor import Graph, Tensor, set_threads
 from .base import Capabilities, DecodeRow, PrefillRow, Sampling, Step
 from .llama_config import LlamaConfig
-from .weight_file import WEIGHTS, map_float32
 
 
 class Bucket(NamedTuple):
@@ -33,21 +30,19 @@ class CPUSession:
     The unit of work is one call of one graph; tokens that are not asked for are pads.
     """
 
-    def __init__(self, manifest: ArtifactManifest, folder: Path, config: LlamaConfig, threads: int) -> None:
+    def __init__(
+        self, manifest: ArtifactManifest, graphs: Mapping[str, Graph], config: LlamaConfig, threads: int
+    ) -> None:
         self._threads = threads
         self._ready = threading.local()
         shapes = manifest.request.shapes
         # One position more than the context: it takes what pads write.
         shape = (shapes.max_batch_size, shapes.max_model_length + 1, config.key_value_heads, config.head_size)
         caches = [Tensor(_zeros(shape)) for _ in range(2 * config.layers)]
-        weights = {name: Tensor(array) for name, array in map_float32(folder / WEIGHTS).items()}
-
-        graphs = {Bucket(graph.batch_size * graph.tokens, graph.batch_size): graph for graph in manifest.graphs}
+        buckets = {Bucket(graph.batch_size * graph.tokens, graph.batch_size): graph for graph in manifest.graphs}
         self._runners = {
-            bucket: _Runner(
-                Graph(contained(folder, graphs[bucket].path), weights), bucket, shapes.max_model_length, caches
-            )
-            for bucket in sorted(graphs)
+            bucket: _Runner(graphs[buckets[bucket].path], bucket, shapes.max_model_length, caches)
+            for bucket in sorted(buckets)
         }
         self._capabilities = Capabilities(
             max_model_length=shapes.max_model_length,

@@ -1,9 +1,5 @@
 """What the server measures of itself, in Prometheus' text format. A registry of its own: no global state."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from time import perf_counter
-
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 _FIRST_TOKEN_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -33,7 +29,15 @@ class Metrics:
             ("step",),
         )
         self.ready = self._gauge("ready", "1 while the server takes requests.")
-        self.load_phase = self._gauge("load_phase_seconds", "Duration of each phase of the start.", ("phase",))
+        self.load_phase = self._gauge(
+            "load_phase_seconds", "Duration of each phase of the start; phases may overlap.", ("phase",)
+        )
+        self.load_phase_start = self._gauge(
+            "load_phase_start_seconds", "From the start to the beginning of each of its phases.", ("phase",)
+        )
+        self.load_waiting = self._gauge(
+            "load_waiting_seconds", "The part of the phase Loading in which it waited for files."
+        )
         self.queue_wait = self._histogram(
             "queue_wait_seconds", "From a request to the engine's start.", _DURATION_BUCKETS
         )
@@ -46,15 +50,6 @@ class Metrics:
         self.request_duration = self._histogram(
             "request_duration_seconds", "From a request to its last token, or its vectors.", _DURATION_BUCKETS
         )
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Measure one phase of the start."""
-        started = perf_counter()
-        try:
-            yield
-        finally:
-            self.load_phase.labels(name).set(perf_counter() - started)
 
     def exposition(self) -> bytes:
         """The text that Prometheus scrapes."""

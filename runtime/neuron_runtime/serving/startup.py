@@ -1,7 +1,7 @@
 """From a serving spec to a loaded model: fetch, verify, check, load, warm up. Compiles nothing, whatever is missing."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +12,7 @@ from neuron_runtime.contract.digests import short
 from neuron_runtime.contract.launch import ServingSpec
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.engines.base import EncoderSession, Engine, Session
-from neuron_runtime.store import Store
+from neuron_runtime.store import Arrival, Arrived, Store
 
 from .encoding_scheduler import EncodingScheduler
 from .metrics import Metrics
@@ -40,33 +40,50 @@ class Startup:
         self._source = work_dir / "source"
         self._state = state
         self._metrics = metrics
+        self._started = perf_counter()
 
     def run(self) -> Served:
         """Raises ContainerFailure."""
-        started = perf_counter()
-        with self._phase(Phase.FETCHING):
-            manifest = self._fetch()
-        with self._phase(Phase.LOADING):
+        self._state.enter(Phase.FETCHING)
+        arrival = Arrival(self._fetch)
+        manifest = arrival.manifest()
+        with self._timed(Phase.LOADING):
             tokenizer = load_tokenizer(self._source)
-            session = self._engine.load(manifest, self._artifact, self._source, threads=self._spec.threads)
-        with self._phase(Phase.WARMING_UP):
+            # While the weights are still on their way: that takes longest.
+            session = self._engine.load(
+                manifest, self._artifact, self._source, threads=self._spec.threads, wait=arrival.file
+            )
+            # Those too that the engine has no use for: an artifact is whole, or it is not served.
+            arrival.all_files()
+        self._metrics.load_waiting.set(arrival.waited)
+        _log.info("Loading waited %.2f s for files", arrival.waited)
+        self._state.enter(Phase.WARMING_UP)
+        with self._timed(Phase.WARMING_UP):
             session.warm_up()
         _log.info(
             "%s is ready after %.2f s (artifact %s, %d graphs)",
             self._spec.served_name,
-            perf_counter() - started,
+            perf_counter() - self._started,
             short(manifest.digest),
             len(manifest.graphs),
         )
         return self._served(manifest, tokenizer, session)
 
-    def _fetch(self) -> ArtifactManifest:
-        # Checked before gigabytes are fetched that this container could not run.
-        manifest = self._store.fetch_artifact(
-            self._spec.artifact_digest, self._artifact, self._state.advance, check=self._check
-        )
-        self._store.fetch_source(self._spec.source_digest, self._source, self._state.advance, wanted=self._is_wanted)
-        return manifest
+    def _fetch(self, read: Callable[[ArtifactManifest], None], arrived: Arrived) -> None:
+        def check(manifest: ArtifactManifest) -> None:
+            self._check(manifest)
+            # A few small files, which all that is loaded needs; so they come before the artifact's.
+            self._store.fetch_source(
+                self._spec.source_digest, self._source, self._state.advance, wanted=self._is_wanted
+            )
+            read(manifest)
+
+        with self._timed(Phase.FETCHING):
+            # Checked before gigabytes are fetched that this container could not run.
+            self._store.fetch_artifact(
+                self._spec.artifact_digest, self._artifact, self._state.advance, check=check, arrived=arrived
+            )
+        self._state.enter(Phase.LOADING)
 
     def _is_wanted(self, path: str) -> bool:
         return is_needed(path) or self._engine.reads_source(path)
@@ -94,12 +111,13 @@ class Startup:
         )
 
     @contextmanager
-    def _phase(self, phase: Phase) -> Iterator[None]:
-        self._state.enter(phase)
-        started = perf_counter()
-        with self._metrics.phase(phase.value):
-            yield
-        _log.info("%s took %.2f s", phase.value, perf_counter() - started)
+    def _timed(self, phase: Phase) -> Iterator[None]:
+        begun = perf_counter()
+        yield
+        start, seconds = begun - self._started, perf_counter() - begun
+        self._metrics.load_phase_start.labels(phase.value).set(start)
+        self._metrics.load_phase.labels(phase.value).set(seconds)
+        _log.info("%s took %.2f s, from %.2f s on", phase.value, seconds, start)
 
 
 def _incompatible(found: str, wanted: str) -> ContainerFailure:

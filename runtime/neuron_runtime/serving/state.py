@@ -107,9 +107,9 @@ class ServerState:
         return self._model
 
     def enter(self, phase: Phase) -> None:
-        """Begin a phase of the start; ignored once the server drains, which nothing takes back."""
+        """Begin a phase of the start; ignored once the server drains or has failed, which nothing takes back."""
         with self._lock:
-            if self._phase is Phase.DRAINING:
+            if self._phase in (Phase.DRAINING, Phase.FAILED):
                 return
             self._phase, self._since, self._done, self._total = phase, monotonic(), 0, 0
 

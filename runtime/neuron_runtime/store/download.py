@@ -19,7 +19,7 @@ from neuron_runtime.contract.source import StoredFile
 
 from .body import AnswerBody, BrokenOff
 from .failures import error_code, is_absent, store_failure
-from .files import CHUNK, ByteCount
+from .files import CHUNK, Arrived, ByteCount, ignore
 from .partial import Part, PartialFile
 
 if TYPE_CHECKING:
@@ -51,8 +51,11 @@ class Download:
         return self.target.with_name(f".{self.target.name}.{self.file.sha256[:16]}.partial")
 
 
-def download(client: "S3Client", bucket: str, wanted: Sequence[Download], count: ByteCount) -> None:
-    """Download and verify, small files first. A file appears under its name only once its size and hash are right.
+def download(
+    client: "S3Client", bucket: str, wanted: Sequence[Download], count: ByteCount, arrived: Arrived = ignore
+) -> None:
+    """Download and verify, small files first. A file appears under its name only once its size and hash are right, and
+    `arrived` is told then.
 
     Raises ContainerFailure: `damaged` for a file that is absent or not what its manifest says, or the store's codes.
     """
@@ -65,6 +68,7 @@ def download(client: "S3Client", bucket: str, wanted: Sequence[Download], count:
         ]
         for transfer in started:
             transfer.finish(pool)
+            arrived(transfer.path)
     finally:
         stop.set()
         # Not waiting: a connection that hangs is no reason to stay.
@@ -84,6 +88,11 @@ class _Transfer:
         self._stop = stop
         self._partial = PartialFile(item.partial, item.file.size, _part_size(item.file.size))
         self._resumed = self._partial.arrived
+
+    @property
+    def path(self) -> str:
+        """The file's path in its manifest."""
+        return self._item.file.path
 
     def start(self, pool: ThreadPoolExecutor) -> "_Transfer":
         self._count.add(self._resumed)

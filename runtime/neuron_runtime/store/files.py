@@ -14,7 +14,14 @@ from neuron_runtime.contract.source import StoredFile
 Report = Callable[[int, int], None]
 """Is told (bytes done, bytes in all). Called from several threads, never from two at a time; must return quickly."""
 
+Arrived = Callable[[str], None]
+"""Is told the path of each file of a manifest once it lies verified in its place. Must return quickly."""
+
 CHUNK = 1024 * 1024
+
+
+def ignore(_path: str) -> None:
+    """For those who wait for all files, and for none of them."""
 
 
 class ByteCount:

@@ -25,7 +25,7 @@ from neuron_runtime.contract.store import MANIFEST, StoreLocation
 
 from .download import Download, download
 from .failures import error_code, is_absent, store_failure
-from .files import ByteCount, Report, contained, is_intact
+from .files import Arrived, ByteCount, Report, contained, ignore, is_intact
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -162,13 +162,17 @@ class Store:
         folder: Path,
         report: Report,
         check: Callable[[ArtifactManifest], None] = lambda _manifest: None,
+        arrived: Arrived = ignore,
     ) -> ArtifactManifest:
-        """Bring an artifact's files into `folder`, each verified, unless `check` of its manifest raises."""
+        """Bring an artifact's files into `folder`, each verified, unless `check` of its manifest raises.
+
+        Small files come first: machine code can be loaded while weights are still on their way.
+        """
         manifest = self.read_artifact_manifest(digest)
         if manifest is None:
             raise self._artifact(digest).missing()
         check(manifest)
-        self._fetch(self._artifact(digest), manifest.files, folder, report, everything)
+        self._fetch(self._artifact(digest), manifest.files, folder, report, everything, arrived)
         return manifest
 
     def fetch_source(
@@ -270,6 +274,7 @@ class Store:
         folder: Path,
         report: Report,
         wanted: Callable[[str], bool],
+        arrived: Arrived = ignore,
     ) -> None:
         chosen = [
             Download(
@@ -278,13 +283,18 @@ class Store:
                 contained(folder, file.path, place.damaged_code),
                 place.damaged_code,
             )
-            for file in files
+            for file in sorted(files, key=lambda file: file.size)
             if wanted(file.path)
         ]
-        missing = [item for item in chosen if not is_intact(item.target, item.file)]
         count = ByteCount(sum(item.file.size for item in chosen), report)
-        count.add(sum(item.file.size for item in chosen) - sum(item.file.size for item in missing))
-        download(self._client, self._location.bucket, missing, count)
+        missing = list[Download]()
+        for item in chosen:
+            if not is_intact(item.target, item.file):
+                missing.append(item)
+                continue
+            count.add(item.file.size)
+            arrived(item.file.path)
+        download(self._client, self._location.bucket, missing, count, arrived)
 
 
 class _Document(TypedDict):
