@@ -12,7 +12,7 @@ from neuron_runtime.contract.artifact import ArtifactManifest, Graph
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.contract.request import CompileRequest, Task
 
-from .base import Compiled, Config, Report, Session
+from .base import Compiled, Config, Report, Session, Wait, there_already
 from .bert_config import BertConfig, parse_bert_config
 from .cpu_jobs import Job, JobRunner
 from .cpu_toolchain import GRAPHS, compile_mismatches, compiler_version, load_mismatches, torch_version
@@ -97,16 +97,25 @@ class CPUEngine:
         """The model's numbers; the weights are in the artifact."""
         return path == CONFIG
 
-    def load(self, manifest: ArtifactManifest, artifact: Path, source: Path, threads: int) -> Session:
-        """Load verified files, to run on so many CPU threads."""
+    def load(
+        self,
+        manifest: ArtifactManifest,
+        artifact: Path,
+        source: Path,
+        threads: int,
+        wait: Wait = there_already,
+    ) -> Session:
+        """Load verified files, to run on so many CPU threads: graphs while the weights may still be on their way."""
         from .cpu_encoder_session import CPUEncoderSession
+        from .cpu_graphs import load_graphs
         from .cpu_session import CPUSession
 
-        config = read_config(source)
+        config = _parse(manifest.request, read_config(source))
         try:
-            if manifest.request.task is Task.EMBEDDING:
-                return CPUEncoderSession(manifest, artifact, parse_bert_config(config), threads)
-            return CPUSession(manifest, artifact, parse_llama_config(config), threads)
+            graphs = load_graphs(manifest, artifact, wait)
+            if isinstance(config, BertConfig):
+                return CPUEncoderSession(manifest, graphs, config, threads)
+            return CPUSession(manifest, graphs, config, threads)
         except (RuntimeError, OSError, KeyError, ValueError) as error:
             raise ContainerFailure(
                 FailureCode.ARTIFACT_INCOMPATIBLE, f"the artifact {manifest.digest} does not load: {error}"
