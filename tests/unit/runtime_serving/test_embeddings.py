@@ -18,7 +18,9 @@ import numpy as np
 import openai
 import pytest
 import uvicorn
+from hypothesis import HealthCheck, settings
 from langchain_openai import OpenAIEmbeddings
+from schemathesis import Case
 from tokenizers import processors
 
 from neuron_runtime.serving.app import build_app
@@ -27,6 +29,7 @@ from neuron_runtime.serving.metrics import Metrics
 from neuron_runtime.serving.scheduler import Scheduler
 from neuron_runtime.serving.state import Phase, Served, ServedEncoder, ServedModel, ServerState
 from neuron_runtime.serving.tokenization import load_tokenizer
+from support.api_document import api_schema, check_answer
 from support.scripted_encoder import VOCABULARY, ScriptedEncoder, vector_of
 from support.scripted_engine import END, ScriptedSession, byte_tokenizer, write_snapshot
 from support.waiting import wait_for
@@ -286,3 +289,9 @@ def test_numbers_are_written_so_that_they_are_read_again(server: _Running) -> No
 
 def _sample(server: _Running, name: str) -> float | None:
     return server.metrics.registry.get_sample_value(f"neuron_serving_{name}")
+
+
+@api_schema().include(path="/v1/embeddings").parametrize()
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+def test_requests_are_answered_as_the_document_says(case: Case, server: _Running) -> None:
+    check_answer(case, server.url, _NAME)
