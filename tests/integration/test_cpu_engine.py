@@ -27,7 +27,7 @@ from neuron_runtime.contract.request import Shapes
 from neuron_runtime.engines.aot_inductor import Graph, Tensor
 from neuron_runtime.engines.base import CompileProgress, DecodeRow, GenerationSession, Logits, PrefillRow
 from neuron_runtime.engines.cpu import CPUEngine
-from neuron_runtime.engines.weight_file import WEIGHTS, map_float32
+from neuron_runtime.engines.weight_file import WEIGHTS, map_weights
 from support.compiled_model import compile_model, cpu_request, greedy, reference_greedy, reference_model
 
 # Three graphs are compiled for all of them.
@@ -216,7 +216,7 @@ def test_the_c_interface_does_what_the_package_loader_does(compiled: _Compiled, 
 
 
 def test_weights_that_do_not_fit_are_refused(compiled: _Compiled) -> None:
-    library, weights = compiled.artifact / "decode-4x64.so", map_float32(compiled.artifact / "weights.safetensors")
+    library, weights = compiled.artifact / "decode-4x64.so", map_weights(compiled.artifact / "weights.safetensors")
     tensors = {name: Tensor(array) for name, array in weights.items()}
     with pytest.raises(RuntimeError, match="'norm' has 4 bytes"):
         Graph(library, {**tensors, "norm": Tensor(np.zeros(1, np.float32))})
@@ -229,7 +229,7 @@ def test_weights_that_do_not_fit_are_refused(compiled: _Compiled) -> None:
 
 
 def test_other_threads_run_python_during_a_graph(compiled: _Compiled) -> None:
-    weights = map_float32(compiled.artifact / "weights.safetensors")
+    weights = map_weights(compiled.artifact / "weights.safetensors")
     graph = Graph(compiled.artifact / "prefill-16x64.so", {name: Tensor(array) for name, array in weights.items()})
     inputs = [Tensor(array) for array in _inputs(compiled)]
     begun, ended = threading.Event(), threading.Event()

@@ -36,6 +36,8 @@ class Quantization(str, Enum):
     """How weights are stored when not in `dtype`."""
 
     NONE = "None"
+    INT8 = "Int8"
+    """Matrices as int8 with one float32 for each output. Activations stay in `dtype`."""
 
 
 class Target(str, Enum):

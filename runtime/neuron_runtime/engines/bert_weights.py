@@ -8,7 +8,7 @@ from torch import Tensor
 from .bert import Bert
 from .bert_config import BertConfig, VectorSettings
 from .checkpoint import Checkpoint, unreadable
-from .weight_file import write_float32
+from .weight_file import write_weights
 
 # Columns of one product, side by side in this order.
 _PROJECTIONS = {
@@ -23,11 +23,10 @@ _NORMS = {"attention_norm": "attention.output.LayerNorm", "norm": "output.LayerN
 def write_bert_weights(config: BertConfig, vectors: VectorSettings, source: Path, path: Path) -> None:
     """Write the weights of `Bert(config, vectors)`. Raises ContainerFailure(UNSUPPORTED_MODEL)."""
     with torch.device("meta"):
-        model = Bert(config, vectors)
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        wanted = Bert(config, vectors).state_dict()
     checkpoint = Checkpoint(source)
     try:
-        write_float32(path, shapes, lambda name: _tensor(checkpoint, name))
+        write_weights(path, wanted, lambda name: _tensor(checkpoint, name))
     except ValueError as error:
         raise unreadable(f"its weights do not fit its config.json: {error}") from error
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from neuron_runtime.contract.artifact import ArtifactManifest, Graph
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
-from neuron_runtime.contract.request import CompileRequest, Task
+from neuron_runtime.contract.request import CompileRequest, Quantization, Task
 
 from .base import Compiled, Config, Report, Session, Wait, there_already
 from .bert_config import BertConfig, parse_bert_config
@@ -48,6 +48,8 @@ class CPUEngine:
                 f"max_model_length {shapes.max_model_length}: the model knows {model.max_positions} positions"
             )
         if request.task is Task.EMBEDDING:
+            if request.quantization is not Quantization.NONE:
+                raise _unsupported(f"quantization {request.quantization.value}: encoders are compiled without")
             batches = sorted({1, shapes.max_batch_size})
             return tuple(
                 _graph("encode", batch, tokens, tokens) for batch in batches for tokens in shapes.context_lengths
@@ -146,6 +148,7 @@ def _jobs(request: CompileRequest, graphs: tuple[Graph, ...], layers: int, sourc
     def job(graph: Graph | None, expected_seconds: float) -> Job:
         document = {
             "task": request.task.value,
+            "quantization": request.quantization.value,
             "graph": None if graph is None else graph.to_document(),
             "source": str(source),
             "output": str(output / (WEIGHTS if graph is None else graph.path)),

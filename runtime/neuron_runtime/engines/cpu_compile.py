@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from neuron_runtime.contract.artifact import Graph
 from neuron_runtime.contract.outcome import ContainerFailure
-from neuron_runtime.contract.request import Task
+from neuron_runtime.contract.request import Quantization, Task
 
 from .base import Config
 from .bert import Bert
@@ -29,6 +29,7 @@ from .llama import Llama
 from .llama_config import LlamaConfig, parse_llama_config
 from .llama_weights import write_llama_weights
 from .model_config import read_config
+from .packed_int8 import PACKED_INT8_LINEAR
 from .packed_linear import PACKED_LINEAR
 from .slot_attention import SLOT_ATTENTION
 
@@ -36,13 +37,14 @@ from .slot_attention import SLOT_ATTENTION
 # that compiles: equal requests give equal artifacts. How many threads run is decided when a graph is loaded.
 _ASSUMED_THREADS = 4
 
-_KERNELS = (PACKED_LINEAR, SLOT_ATTENTION)
+_KERNELS = (PACKED_LINEAR, PACKED_INT8_LINEAR, SLOT_ATTENTION)
 
 
 class CompileJob(BaseModel):
     """One graph, or without a graph the weights."""
 
     task: Task
+    quantization: Quantization
     graph: Graph | None
     source: Path
     output: Path
@@ -70,9 +72,9 @@ def _encoder(job: CompileJob, document: Config) -> None:
 def _generator(job: CompileJob, document: Config) -> None:
     config, graph = parse_llama_config(document), job.graph
     if graph is None:
-        write_llama_weights(config, job.context_length, job.source, job.output)
+        write_llama_weights(config, job.context_length, job.quantization, job.source, job.output)
         return
-    model = Llama(config, job.context_length)
+    model = Llama(config, job.context_length, job.quantization)
     _compile(model, _generator_arguments(config, job, graph), job)
 
 

@@ -7,7 +7,7 @@ from neuron_runtime.store.files import contained
 
 from .aot_inductor import Graph, Tensor
 from .base import Wait
-from .weight_file import WEIGHTS, map_float32
+from .weight_file import WEIGHTS, map_weights
 
 
 def load_graphs(manifest: ArtifactManifest, folder: Path, wait: Wait) -> dict[str, Graph]:
@@ -18,7 +18,7 @@ def load_graphs(manifest: ArtifactManifest, folder: Path, wait: Wait) -> dict[st
         wait(graph.path)
         graphs[graph.path] = Graph(contained(folder, graph.path))
     wait(WEIGHTS)
-    weights = {name: Tensor(array) for name, array in map_float32(folder / WEIGHTS).items()}
+    weights = {name: Tensor(array) for name, array in map_weights(folder / WEIGHTS).items()}
     for loaded in graphs.values():
         loaded.read(weights)
     return graphs

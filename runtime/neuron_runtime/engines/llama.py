@@ -8,32 +8,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from neuron_runtime.contract.request import Quantization
+
 from .llama_config import LlamaConfig
-from .packed_linear import packed_columns, packed_linear, packed_shape
+from .packed_matrices import PackedMatrices
 from .slot_attention import slot_attention
 
 
-class Llama(nn.Module):
+class Llama(PackedMatrices):
     """The model with weights of undefined content: matrices in panels, as the products read them.
 
     Caches have one position more than the context: what pads write goes there, and nothing that counts reads it.
     """
 
     cosine: Tensor
-    embedding: Tensor
-    head: Tensor
     norm: Tensor
     sine: Tensor
 
-    def __init__(self, config: LlamaConfig, context_length: int) -> None:
-        super().__init__()
+    def __init__(self, config: LlamaConfig, context_length: int, quantization: Quantization) -> None:
+        super().__init__(quantization)
         self.config = config
         positions = context_length + 1
         if not config.tied_embeddings:
-            _register(self, "embedding", config.vocabulary, config.hidden_size)
-        self.layers = nn.ModuleList(_Layer(config) for _ in range(config.layers))
+            self.add_matrix("embedding", config.hidden_size, config.vocabulary)
+        self.layers = nn.ModuleList(_Layer(config, quantization) for _ in range(config.layers))
         _register(self, "norm", config.hidden_size)
-        _register(self, "head", *packed_shape(config.hidden_size, config.vocabulary))
+        self.add_matrix("head", config.hidden_size, config.vocabulary)
         _register(self, "cosine", positions, config.head_size // 2)
         _register(self, "sine", positions, config.head_size // 2)
 
@@ -52,39 +52,29 @@ class Llama(nn.Module):
         the tokens whose logits are wanted; keys and values: for each layer float32[slots, context + 1, key-value heads,
         head size].
         """
-        x = self._embed(tokens)
+        x = self.columns("head" if self.config.tied_embeddings else "embedding", tokens)
         cosine, sine = self.cosine[positions].unsqueeze(1), self.sine[positions].unsqueeze(1)
         for layer, cached_keys, cached_values in zip(self.layers, keys, values, strict=True):
             x = layer(x, (cosine, sine), slots, positions, cached_keys, cached_values)
         x = x[last]
         x = _rms_norm(x, self.norm, self.config.norm_epsilon)
-        return packed_linear(x, self.head, self.config.vocabulary)
-
-    def _embed(self, tokens: Tensor) -> Tensor:
-        if self.config.tied_embeddings:
-            return packed_columns(self.head, tokens)
-        return functional.embedding(tokens, self.embedding)
+        return self.times(x, "head")
 
 
-class _Layer(nn.Module):
+class _Layer(PackedMatrices):
     attention_norm: Tensor
-    down: Tensor
-    gate_up: Tensor
     mlp_norm: Tensor
-    output: Tensor
-    qkv: Tensor
 
-    def __init__(self, config: LlamaConfig) -> None:
-        super().__init__()
+    def __init__(self, config: LlamaConfig, quantization: Quantization) -> None:
+        super().__init__(quantization)
         self.config = config
         hidden, queries = config.hidden_size, config.heads * config.head_size
-        self.fused = queries + 2 * config.key_value_heads * config.head_size
         _register(self, "attention_norm", hidden)
-        _register(self, "qkv", *packed_shape(hidden, self.fused))
-        _register(self, "output", *packed_shape(queries, hidden))
+        self.add_matrix("qkv", hidden, queries + 2 * config.key_value_heads * config.head_size)
+        self.add_matrix("output", queries, hidden)
         _register(self, "mlp_norm", hidden)
-        _register(self, "gate_up", *packed_shape(hidden, 2 * config.intermediate_size))
-        _register(self, "down", *packed_shape(config.intermediate_size, hidden))
+        self.add_matrix("gate_up", hidden, 2 * config.intermediate_size)
+        self.add_matrix("down", config.intermediate_size, hidden)
 
     def forward(
         self,
@@ -96,12 +86,12 @@ class _Layer(nn.Module):
         values: Tensor,
     ) -> Tensor:
         config = self.config
-        fused = packed_linear(_rms_norm(x, self.attention_norm, config.norm_epsilon), self.qkv, self.fused)
+        fused = self.times(_rms_norm(x, self.attention_norm, config.norm_epsilon), "qkv")
         attention = self._attention(fused, rotation, slots, positions, keys, values)
-        x = x + packed_linear(attention, self.output, config.hidden_size)
+        x = x + self.times(attention, "output")
         normed = _rms_norm(x, self.mlp_norm, config.norm_epsilon)
-        gate, up = packed_linear(normed, self.gate_up, 2 * config.intermediate_size).chunk(2, dim=-1)
-        return x + packed_linear(functional.silu(gate) * up, self.down, config.hidden_size)
+        gate, up = self.times(normed, "gate_up").chunk(2, dim=-1)
+        return x + self.times(functional.silu(gate) * up, "down")
 
     def _attention(
         self,

@@ -12,7 +12,7 @@ import yaml
 
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
-from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target
+from neuron_runtime.contract.request import CompileRequest, DType, Engine, Quantization, Shapes, Target, Task
 from neuron_runtime.contract.source import StoredFile
 from neuron_runtime.engines import cpu_toolchain, open_engine
 from neuron_runtime.engines.cpu_jobs import expected_share
@@ -164,6 +164,26 @@ def test_a_model_that_would_be_computed_wrongly_is_refused_by_name(change: dict[
 def test_what_a_cpu_does_not_have_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ContainerFailure, match=next(iter(change))) as caught:
         open_engine(Engine.CPU).describe(_request(**change), _CONFIG)
+    assert caught.value.code is FailureCode.UNSUPPORTED_MODEL
+
+
+def test_encoders_are_not_quantized() -> None:
+    encoder = {
+        "architectures": ["BertModel"],
+        "hidden_act": "gelu",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "layer_norm_eps": 1e-12,
+        "max_position_embeddings": 128,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 2,
+        "vocab_size": 64,
+    }
+    shapes = Shapes(max_model_length=128, max_batch_size=1, context_lengths=(128,), token_generation_batches=())
+    request = _request(task=Task.EMBEDDING, shapes=shapes)
+    assert open_engine(Engine.CPU).describe(request, encoder)
+    with pytest.raises(ContainerFailure, match="quantization Int8: encoders are compiled without") as caught:
+        open_engine(Engine.CPU).describe(request.model_copy(update={"quantization": Quantization.INT8}), encoder)
     assert caught.value.code is FailureCode.UNSUPPORTED_MODEL
 
 

@@ -1,20 +1,27 @@
-"""Checkpoints that do not hold what their config.json says: each is refused by name, before anything is served."""
+"""The weights that graphs take, out of a checkpoint: what is refused by name, and what the file holds in the end."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from neuron_localcluster.standins.tiny_llama import tiny_llama
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
+from neuron_runtime.contract.request import Quantization
 from neuron_runtime.engines.llama_config import parse_llama_config
 from neuron_runtime.engines.llama_weights import write_llama_weights
 from neuron_runtime.engines.model_config import read_config
+from neuron_runtime.engines.packed_int8 import int8_scales, to_int8
+from neuron_runtime.engines.packed_linear import PANEL
+from neuron_runtime.engines.weight_file import map_weights
 
 _QUERY = "model.layers.0.self_attn.q_proj.weight"
 
@@ -57,5 +64,38 @@ def test_a_checkpoint_that_cannot_be_read_is_refused_by_name(
     tiny_llama(source)
     spoil(source)
     with pytest.raises(ContainerFailure, match=named) as caught:
-        write_llama_weights(parse_llama_config(read_config(source)), 64, source, tmp_path / "weights")
+        write_llama_weights(
+            parse_llama_config(read_config(source)), 64, Quantization.NONE, source, tmp_path / "weights"
+        )
     assert caught.value.code is FailureCode.UNSUPPORTED_MODEL
+
+
+def _written(tmp_path: Path, quantization: Quantization) -> dict[str, npt.NDArray[Any]]:
+    source = tmp_path / "source"
+    source.mkdir(exist_ok=True)
+    tiny_llama(source)
+    config = parse_llama_config(read_config(source))
+    write_llama_weights(config, 64, quantization, source, tmp_path / quantization.value)
+    return map_weights(tmp_path / quantization.value)
+
+
+def test_int8_is_the_nearest_that_its_columns_scale_allows(tmp_path: Path) -> None:
+    exact, weights = (_written(tmp_path, quantization) for quantization in Quantization)
+    matrices = [name for name, array in weights.items() if array.dtype == np.int8]
+    assert len(matrices) == 2 + 4 * 2
+    for name, array in weights.items():
+        if name in matrices:
+            outputs = len(weights[f"{name}_scales"])
+            scales = np.zeros(array.shape[0] * PANEL, np.float32)
+            scales[:outputs] = weights[f"{name}_scales"]
+            panels = scales.reshape(-1, 1, PANEL)
+            assert np.abs(array).max() == 127
+            assert (np.abs(array * panels - exact[name]) <= panels * (0.5 + 1e-5)).all()
+        elif not name.endswith("_scales"):
+            np.testing.assert_array_equal(array, exact[name])
+
+
+def test_a_column_of_zeros_stays_one() -> None:
+    matrix = torch.tensor([[0.0, 1.0], [0.0, -4.0]])
+    assert to_int8(matrix).tolist() == [[0, 32], [0, -127]]
+    assert torch.isfinite(int8_scales(matrix)).all()
