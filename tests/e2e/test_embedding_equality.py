@@ -18,6 +18,7 @@ import yaml
 from demo.settings import ROOT
 from neuron_localcluster.standins.models import MINILM, ensure_minilm
 from support.operator import BUCKET, InstalledOperator
+from support.readme import curl
 
 pytestmark = [pytest.mark.cluster, pytest.mark.model, pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -62,6 +63,8 @@ def test_vectors_are_those_of_transformers(operator: InstalledOperator, namespac
     for how, vectors in found.items():
         assert np.abs(np.array(vectors) - expected).max() < 1e-4, how
     assert numbers.usage.prompt_tokens == sum(map(len, tokens))
+    readme = curl("/embeddings", operator.endpoint(namespace, "minilm"), "minilm")
+    assert [len(one["embedding"]) for one in readme["data"]] == [expected.shape[1]] * 2
     with pytest.raises(openai.BadRequestError, match="up to 256 tokens"):
         client.embeddings.create(model="minilm", input="long " * 300)
     with pytest.raises(openai.NotFoundError, match="task Embedding"):

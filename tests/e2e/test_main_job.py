@@ -8,6 +8,7 @@ import openai
 import pytest
 
 from support.operator import BUCKET, InstalledOperator
+from support.readme import curl
 from support.waiting import wait_for
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1500)]
@@ -116,6 +117,8 @@ def _assert_answers(operator: InstalledOperator, namespace: str, name: str) -> N
     assert whole.usage is not None
     assert 0 < whole.usage.completion_tokens <= 8
     assert [model.id for model in client.models.list()] == [name]
+    readme = curl("/chat/completions", operator.endpoint(namespace, name), name)
+    assert readme["choices"][0]["message"]["content"]
 
 
 def _damage(operator: InstalledOperator, uri: str) -> None:
