@@ -76,7 +76,7 @@ def test_the_smallest_object_is_completed_to_what_the_models_hold(ctl: Kubectl) 
     assert created["spec"] == {
         "model": {"huggingFace": {"repo": "org/llama", "revision": "main"}, "task": "TextGeneration"},
         "runtime": {"engine": "Auto"},
-        "shapes": {"maxBatchSize": 4, "buckets": {}, "dtype": "Float32"},
+        "shapes": {"maxBatchSize": 4, "buckets": {}, "dtype": "Float32", "quantization": "None"},
         "hardware": {"target": "Auto"},
         "compile": {"timeout": "2h", "retry": {"maxAttempts": 3}},
         "serving": {"replicas": 1},
@@ -106,6 +106,7 @@ FULL = {
         "maxBatchSize": 1,
         "buckets": {"contextLengths": [16, 512]},
         "dtype": "Float32",
+        "quantization": "Int8",
     },
     "hardware": {"target": "CPU"},
     "compile": {"timeout": "1h30m", "retry": {"maxAttempts": 1}, "resources": {"requests": {"cpu": "500m"}}},
@@ -147,6 +148,11 @@ INVALID = {
     "engine": (model({"runtime": {"engine": "vllm"}}), "spec.runtime.engine", 'supported values: "Auto", "CPU"'),
     "target": (model({"hardware": {"target": "gpu"}}), "spec.hardware.target", 'supported values: "Auto", "CPU"'),
     "dtype": (model({"shapes": {"dtype": "fp32"}}), "spec.shapes.dtype", 'supported values: "Float32"'),
+    "quantization": (
+        model({"shapes": {"quantization": "int4"}}),
+        "spec.shapes.quantization",
+        'supported values: "None", "Int8"',
+    ),
     "length is text": (model({"shapes": {"maxModelLength": "512"}}), "spec.shapes.maxModelLength", "type integer"),
     "length too small": (model({"shapes": {"maxModelLength": 8}}), "spec.shapes.maxModelLength", "or equal to 16"),
     "batch too small": (model({"shapes": {"maxBatchSize": 0}}), "spec.shapes.maxBatchSize", "or equal to 1"),

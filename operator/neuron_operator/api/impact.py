@@ -38,6 +38,7 @@ IMPACT: dict[str, Impact] = {
     "shapes.maxBatchSize": Impact.RECOMPILE,
     "shapes.buckets.contextLengths": Impact.RECOMPILE,
     "shapes.dtype": Impact.RECOMPILE,
+    "shapes.quantization": Impact.RECOMPILE,
     "hardware.target": Impact.RECOMPILE,
     "compile.timeout": Impact.CONTROL_ONLY,
     "compile.retry.maxAttempts": Impact.CONTROL_ONLY,

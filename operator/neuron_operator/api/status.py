@@ -71,6 +71,8 @@ class PlanStatus(StatusModel):
     """Cores that one replica spreads over."""
     dtype: str | None = None
     """Type of weights and activations."""
+    quantization: str | None = None
+    """Type of weights where it is another; absent where it is not."""
     max_model_length: Int32 | None = None
     """Tokens of prompt and answer together that one sequence can hold."""
     max_batch_size: Int32 | None = None

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from neuron_runtime.contract.request import DType, Task
+from neuron_runtime.contract.request import DType, Quantization, Task
 
 from .artifact_store import ArtifactStore
 from .durations import DURATION_LIMIT_HOURS, DURATION_PATTERN, Duration, duration_seconds
@@ -146,6 +146,10 @@ class ShapeLimits(ApiModel):
 
     dtype: DType = DType.FLOAT32
     """Type of weights and activations."""
+
+    quantization: Quantization = Quantization.NONE
+    """Type of weights where it is to be another. Int8: matrices as int8 with a scale for each output, a quarter of the
+    memory and of what a decode step reads, at the price of some precision; not for encoders."""
 
 
 class HardwareChoice(ApiModel):

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from neuron_runtime.contract.request import Quantization
+
 from .architectures import ENCODERS, LLAMA
 from .config_fields import architecture_of, positive
 from .refusal import UnsupportedModel
@@ -32,13 +34,29 @@ class ModelFacts:
         """Number of weights; tied embeddings are counted once."""
         attention = self.hidden_size * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
         feed_forward = 3 * self.hidden_size * self.intermediate_size
-        norms = 2 * self.hidden_size
-        embeddings = self.vocabulary * self.hidden_size * (1 if self.tied_embeddings else 2)
-        return self.layers * (attention + feed_forward + norms) + self.hidden_size + embeddings
+        return self.layers * (attention + feed_forward) + self._embeddings * self.hidden_size + self._vectors
+
+    def weight_bytes(self, quantization: Quantization, *, element_bytes: int) -> int:
+        """Bytes of all weights. Quantized, a number of a matrix takes one; its outputs' scales do not, nor do norms."""
+        if quantization is Quantization.NONE:
+            return self.parameters * element_bytes
+        heads = self.head_dim * (self.heads + 2 * self.kv_heads)
+        outputs = self.layers * (heads + 2 * self.intermediate_size + 2 * self.hidden_size) + self._embeddings
+        return self.parameters - self._vectors + (self._vectors + outputs) * element_bytes
 
     def kv_cache_bytes(self, *, slots: int, length: int, element_bytes: int) -> int:
         """Bytes of keys and values of all layers, for `slots` sequences of `length` tokens."""
         return 2 * self.layers * slots * length * self.kv_heads * self.head_dim * element_bytes
+
+    @property
+    def _embeddings(self) -> int:
+        """Rows of all embeddings."""
+        return self.vocabulary * (1 if self.tied_embeddings else 2)
+
+    @property
+    def _vectors(self) -> int:
+        """Numbers that are in no matrix: the norms."""
+        return (2 * self.layers + 1) * self.hidden_size
 
 
 def model_facts(config: Mapping[str, Any]) -> ModelFacts:

@@ -1,12 +1,12 @@
 """The planner: from a model's facts and what the user asked for to shapes, memory and engine.
 
-Here for the CPU engine, which runs one replica on one node and holds weights and KV cache in float32. Encoders have no
-KV cache, and no graphs but those of their steps.
+Here for the CPU engine, which runs one replica on one node, holds the KV cache in float32, and weights in that or in
+int8. Encoders have no KV cache, and no graphs but those of their steps.
 """
 
 from dataclasses import dataclass
 
-from neuron_runtime.contract.request import DType, Engine, Shapes, Target
+from neuron_runtime.contract.request import DType, Engine, Quantization, Shapes, Target
 
 from .encoder_facts import EncoderFacts
 from .model_facts import ModelFacts
@@ -41,6 +41,7 @@ class Wishes:
     max_model_length: int | None
     max_batch_size: int
     dtype: DType
+    quantization: Quantization = Quantization.NONE
     context_lengths: tuple[int, ...] = ()
     """Ascending; empty where the planner is to choose."""
     engine: Engine | None = None
@@ -68,6 +69,7 @@ class Plan:
     engine: Engine
     target: Target
     dtype: DType
+    quantization: Quantization
     shapes: Shapes
     memory: Memory
     compile_memory: int
@@ -92,6 +94,11 @@ def plan(facts: ModelFacts | EncoderFacts, wishes: Wishes) -> Plan:
             f"shapes.buckets.contextLengths has {max(wishes.context_lengths)}, but a sequence holds {length} tokens",
             f"Leave lengths beyond {length} out of shapes.buckets.contextLengths, or raise shapes.maxModelLength",
         )
+    if isinstance(facts, EncoderFacts) and wishes.quantization is not Quantization.NONE:
+        raise DoesNotFit(
+            f"shapes.quantization is {wishes.quantization.value}, but encoders are compiled without",
+            "Set shapes.quantization to None",
+        )
     memory = _memory(facts, wishes, length)
     if memory.total > _LARGEST_NODE_BYTES:
         raise DoesNotFit(
@@ -103,9 +110,11 @@ def plan(facts: ModelFacts | EncoderFacts, wishes: Wishes) -> Plan:
         engine=engine,
         target=target,
         dtype=wishes.dtype,
+        quantization=wishes.quantization,
         shapes=_shapes(facts, wishes, length),
         memory=memory,
-        compile_memory=2 * memory.weights + _COMPILE_WORKERS * _COMPILE_PROCESS_BYTES,
+        # Weights are read as they are published, whatever becomes of them.
+        compile_memory=2 * facts.parameters * _ELEMENT_BYTES[wishes.dtype] + _COMPILE_WORKERS * _COMPILE_PROCESS_BYTES,
         compile_workers=_COMPILE_WORKERS,
         explanation=_explain(facts, wishes, memory, length),
     )
@@ -113,10 +122,11 @@ def plan(facts: ModelFacts | EncoderFacts, wishes: Wishes) -> Plan:
 
 def _memory(facts: ModelFacts | EncoderFacts, wishes: Wishes, length: int) -> Memory:
     element, rows = _ELEMENT_BYTES[wishes.dtype], wishes.max_batch_size
-    weights = facts.parameters * element
     if isinstance(facts, EncoderFacts):
+        weights = facts.parameters * element
         step = facts.activation_bytes(texts=rows, length=length, element_bytes=element)
         return Memory(weights=weights, kv_cache=0, workspace=_SERVING_PROCESS_BYTES + step)
+    weights = facts.weight_bytes(wishes.quantization, element_bytes=element)
     cache = facts.kv_cache_bytes(slots=rows, length=length, element_bytes=element)
     return Memory(weights=weights, kv_cache=cache, workspace=_SERVING_PROCESS_BYTES)
 
@@ -165,9 +175,8 @@ def _engine_and_target(wishes: Wishes) -> tuple[Engine, Target]:
 
 
 def _explain(facts: ModelFacts | EncoderFacts, wishes: Wishes, memory: Memory, length: int) -> str:
-    weights = (
-        f"{_millions(facts.parameters)} parameters in {wishes.dtype.value} on CPU: {_mib(memory.weights)} of weights, "
-    )
+    kept = wishes.dtype.value if wishes.quantization is Quantization.NONE else wishes.quantization.value
+    weights = f"{_millions(facts.parameters)} parameters in {kept} on CPU: {_mib(memory.weights)} of weights, "
     if isinstance(facts, EncoderFacts):
         return weights + (
             f"{_mib(memory.workspace)} for the process and its steps of {wishes.max_batch_size} texts of {length} "

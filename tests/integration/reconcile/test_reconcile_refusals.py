@@ -9,7 +9,7 @@ import pytest
 from neuron_operator.api.objects import JOB
 from neuron_operator.loop.controller import Done, Requeue
 from neuron_operator.settings import Identities
-from neuron_runtime.contract.request import Task
+from neuron_runtime.contract.request import Quantization, Task
 from support.artifact_store import BUCKET, ArtifactStore
 from support.hub import ENCODER_CONFIG, Hub
 from support.models import SETTINGS
@@ -97,6 +97,20 @@ async def test_an_encoder_is_asked_for_by_name(world: World, hub: Hub, store: Ar
     assert status["plan"]["contextLengths"] == [32, 64, 128, 256, 512]
     assert status["plan"]["tokenGenerationBatches"] == []
     assert (await world.revision()).record.request.task is Task.EMBEDDING
+
+
+async def test_encoders_are_not_quantized_and_generators_are(world: World, hub: Hub, store: ArtifactStore) -> None:
+    world.create_model(shapes={"quantization": "Int8"})
+    await world.reconcile()
+    assert (await world.status())["plan"]["quantization"] == "Int8"
+    assert (await world.revision()).record.request.quantization is Quantization.INT8
+    hub.config = ENCODER_CONFIG
+    world.edit({"model": {"task": "Embedding"}})
+    await world.reconcile()
+    status = await world.status()
+    assert condition(status, "Planned") == ("False", "DoesNotFit")
+    assert "shapes.quantization is Int8" in status["message"]
+    assert "Set shapes.quantization to None" in status["lastFailure"]["remedy"]
 
 
 async def test_a_length_beyond_the_model_does_not_fit(world: World, hub: Hub) -> None:

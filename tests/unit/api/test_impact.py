@@ -22,6 +22,7 @@ OTHER_VALUES: dict[str, Any] = {
     "runtime.engine": "CPU",
     "shapes.maxModelLength": 1024,
     "shapes.maxBatchSize": 8,
+    "shapes.quantization": "Int8",
     "shapes.buckets.contextLengths": [16, 64],
     "hardware.target": "CPU",
     "compile.timeout": "30m",

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from neuron_runtime.contract.digests import Digest, canonical_json, digest_of, digest_of_bytes, hex_part, short
-from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target
+from neuron_runtime.contract.request import CompileRequest, DType, Engine, Quantization, Shapes, Target
 
 _TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=20)
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | _TEXT
@@ -64,6 +64,7 @@ def test_a_request_keeps_its_digest() -> None:
     [
         {"toolchain": {"torch": "2.13.1", "cxx": "g++-12", "march": "x86-64-v3"}},
         {"source_digest": f"sha256:{'6' * 64}"},
+        {"quantization": Quantization.INT8},
         {"tensor_parallel_size": 2},
         {"flags": ("-O1",)},
         {

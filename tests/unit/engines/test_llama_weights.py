@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from neuron_localcluster.standins.tiny_llama import tiny_llama
+from neuron_operator.planning.model_facts import model_facts
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.contract.request import Quantization
 from neuron_runtime.engines.llama_config import parse_llama_config
@@ -77,6 +78,17 @@ def _written(tmp_path: Path, quantization: Quantization) -> dict[str, npt.NDArra
     config = parse_llama_config(read_config(source))
     write_llama_weights(config, 64, quantization, source, tmp_path / quantization.value)
     return map_weights(tmp_path / quantization.value)
+
+
+@pytest.mark.parametrize("quantization", Quantization)
+def test_the_planner_counts_what_the_file_holds(tmp_path: Path, quantization: Quantization) -> None:
+    """But for the rotation's tables, and what fills the last panel of a matrix up."""
+    weights = _written(tmp_path, quantization)
+    facts = model_facts(read_config(tmp_path / "source"))
+    held = sum(array.nbytes for name, array in weights.items() if name not in ("cosine", "sine"))
+    filler = -facts.vocabulary % PANEL * facts.hidden_size * 2 * (4 if quantization is Quantization.NONE else 1)
+    assert not facts.tied_embeddings
+    assert held - filler == facts.weight_bytes(quantization, element_bytes=4)
 
 
 def test_int8_is_the_nearest_that_its_columns_scale_allows(tmp_path: Path) -> None:

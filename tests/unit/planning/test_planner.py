@@ -10,7 +10,7 @@ from neuron_operator.planning.encoder_facts import EncoderFacts, encoder_facts
 from neuron_operator.planning.model_facts import ModelFacts, model_facts
 from neuron_operator.planning.planner import Plan, Wishes, plan
 from neuron_operator.planning.refusal import DoesNotFit, UnsupportedModel
-from neuron_runtime.contract.request import DType, Engine, Target
+from neuron_runtime.contract.request import DType, Engine, Quantization, Target
 
 # config.json of HuggingFaceTB/SmolLM2-135M-Instruct, as far as it is read.
 SMOLLM2: dict[str, Any] = {
@@ -291,6 +291,26 @@ WISHES = {
     "a target": (None, Target.CPU),
     "both": (Engine.CPU, Target.CPU),
 }
+
+
+def test_int8_weights_take_a_byte_each_and_their_outputs_a_scale() -> None:
+    found, float32 = plan(model_facts(SMOLLM2), Wishes(None, 4, DType.FLOAT32, Quantization.INT8)), planned()
+    assert (found.quantization, float32.quantization) == (Quantization.INT8, Quantization.NONE)
+    # As the weight file holds them: 30 layers of qkv, output, gate with up, and down; the embedding, which is the head.
+    matrices = 30 * (576 * 960 + 576 * 576 + 576 * 3072 + 1536 * 576) + 49152 * 576
+    scales = 30 * (960 + 576 + 3072 + 576) + 49152
+    norms = (2 * 30 + 1) * 576
+    assert found.memory.weights == matrices + 4 * (scales + norms)
+    assert matrices + norms == model_facts(SMOLLM2).parameters
+    assert (found.memory.kv_cache, found.compile_memory) == (float32.memory.kv_cache, float32.compile_memory)
+    assert "135M parameters in Int8 on CPU: 130 MiB of weights" in found.explanation
+
+
+def test_an_encoder_is_not_quantized() -> None:
+    with pytest.raises(DoesNotFit) as refused:
+        plan(encoder_facts(MINILM), Wishes(None, 4, DType.FLOAT32, Quantization.INT8))
+    assert refused.value.cause == "shapes.quantization is Int8, but encoders are compiled without"
+    assert refused.value.remedy == "Set shapes.quantization to None"
 
 
 @pytest.mark.parametrize("case", WISHES)

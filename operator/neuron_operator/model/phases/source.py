@@ -30,7 +30,7 @@ from neuron_operator.planning.planner import Plan, Wishes, plan
 from neuron_operator.planning.refusal import DoesNotFit, UnsupportedModel
 from neuron_operator.settings import ArtifactSharing, PlatformSettings
 from neuron_runtime.contract.launch import ServingSpec
-from neuron_runtime.contract.request import CompileRequest, Engine, Target, Task
+from neuron_runtime.contract.request import CompileRequest, Engine, Quantization, Target, Task
 from neuron_runtime.contract.source import taken_files
 from neuron_runtime.contract.store import StoreLocation
 
@@ -113,6 +113,7 @@ async def plan_model(scope: Scope, tools: Tools) -> Step:
         spec.shapes.max_model_length,
         spec.shapes.max_batch_size,
         spec.shapes.dtype,
+        spec.shapes.quantization,
         context_lengths=tuple(spec.shapes.buckets.context_lengths or ()),
         engine=Engine(engine.value) if engine is not EngineChoice.AUTO else None,
         target=Target(target.value) if target is not TargetChoice.AUTO else None,
@@ -149,6 +150,7 @@ def _record(scope: Scope, settings: PlatformSettings) -> RevisionRecord:
         task=model.spec.model.task,
         shapes=chosen.shapes,
         dtype=chosen.dtype,
+        quantization=chosen.quantization,
         target=chosen.target,
     )
     serving = ServingSpec(
@@ -187,6 +189,7 @@ def _plan_status(chosen: Plan) -> PlanStatus:
         hardware=chosen.target.value,
         tensor_parallel_size=1,
         dtype=chosen.dtype.value,
+        quantization=None if chosen.quantization is Quantization.NONE else chosen.quantization.value,
         max_model_length=chosen.shapes.max_model_length,
         max_batch_size=chosen.shapes.max_batch_size,
         context_lengths=list(chosen.shapes.context_lengths),
