@@ -60,7 +60,18 @@ class BodyForm(Generic[M]):
 
     def parse(self, body: bytes) -> M:
         """The parameters that are implemented, checked. Raises ApiError (400) naming the parameter."""
-        return validated(self.model, parse_object(body), self.neutral, self.without_effect)
+        kept: dict[str, Any] = {}
+        for name, value in _parse_object(body).items():
+            if name in self.model.model_fields:
+                kept[name] = value
+            elif name in self.neutral:
+                _check_neutral(name, value, self.neutral[name])
+            elif name not in self.without_effect:
+                raise _unknown(name)
+        try:
+            return self.model.model_validate(kept)
+        except ValidationError as error:
+            raise _invalid(error) from error
 
     def further_properties(self) -> dict[str, Any]:
         """JSON Schema of the parameters that are not the model's."""
@@ -88,7 +99,7 @@ async def _collect(request: Request) -> bytes:
     return bytes(body)
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
+def _parse_object(body: bytes) -> dict[str, Any]:
     """A JSON object, all of whose text is Unicode. Raises ApiError (400)."""
     try:
         document = json.loads(body.decode())
@@ -99,31 +110,6 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ApiError(400, "the body is not a JSON object", code="invalid_json")
     return document
-
-
-def validated(
-    model: type[M],
-    document: Mapping[str, Any],
-    neutral: Mapping[str, tuple[Any, ...]],
-    without_effect: Collection[str],
-) -> M:
-    """The parameters that are implemented, checked.
-
-    `neutral` holds the names of others, with the values at which they mean nothing; those `without_effect` never mean
-    anything here. Raises ApiError (400) naming the parameter.
-    """
-    kept: dict[str, Any] = {}
-    for name, value in document.items():
-        if name in model.model_fields:
-            kept[name] = value
-        elif name in neutral:
-            _check_neutral(name, value, neutral[name])
-        elif name not in without_effect:
-            raise _unknown(name)
-    try:
-        return model.model_validate(kept)
-    except ValidationError as error:
-        raise _invalid(error) from error
 
 
 def _check_neutral(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
