@@ -56,6 +56,14 @@ bench: setup ## Measure serving against transformers and the bandwidth of memory
 	@PYTHONPATH=bench $(BIN)/python -m serving --model $(or $(MODEL),smollm2) \
 		$(if $(LLAMA_CPP),--llama-cpp $(LLAMA_CPP)) $(if $(VLLM),--vllm $(VLLM))
 
+.PHONY: bench-compile
+bench-compile: setup ## Measure where the time of a compilation goes (MODEL=tiny takes a minute)
+	@PYTHONPATH=bench $(BIN)/python -m compile --model $(or $(MODEL),smollm2)
+
+.PHONY: bench-startup
+bench-startup: setup ## Measure how soon twenty servers are ready, and their memory (MODEL=tiny for the small one)
+	@PYTHONPATH=bench $(BIN)/python -m startup --model $(or $(MODEL),smollm2)
+
 .PHONY: lint
 lint: setup ## Lint, formatting and import contracts
 	@$(BIN)/ruff check --no-cache .
@@ -64,7 +72,7 @@ lint: setup ## Lint, formatting and import contracts
 
 .PHONY: types
 types: setup ## Type-check; the runtime also as Python 3.10, which the Neuron images hold
-	@$(BIN)/mypy $(PACKAGES) examples/demo scripts bench/serving bench/store
+	@$(BIN)/mypy $(PACKAGES) examples/demo scripts bench/serving bench/store bench/compile bench/startup
 	@$(BIN)/mypy --python-version 3.10 runtime/neuron_runtime
 
 .PHONY: generate
