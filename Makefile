@@ -56,6 +56,10 @@ bench: setup ## Measure serving against transformers and the bandwidth of memory
 	@PYTHONPATH=bench $(BIN)/python -m serving --model $(or $(MODEL),smollm2) \
 		$(if $(LLAMA_CPP),--llama-cpp $(LLAMA_CPP)) $(if $(VLLM),--vllm $(VLLM))
 
+.PHONY: bench-quantization
+bench-quantization: setup ## Measure int8 weights against float32: speed, size, perplexity (MODEL=tiny: does it work)
+	@PYTHONPATH=bench $(BIN)/python -m quantization --model $(or $(MODEL),smollm2)
+
 .PHONY: bench-compile
 bench-compile: setup ## Measure where the time of a compilation goes (MODEL=tiny takes a minute)
 	@PYTHONPATH=bench $(BIN)/python -m compile --model $(or $(MODEL),smollm2)
@@ -72,7 +76,7 @@ lint: setup ## Lint, formatting and import contracts
 
 .PHONY: types
 types: setup ## Type-check; the runtime also as Python 3.10, which the Neuron images hold
-	@$(BIN)/mypy $(PACKAGES) examples/demo scripts bench/serving bench/store bench/compile bench/startup
+	@$(BIN)/mypy $(PACKAGES) examples/demo scripts bench/quantization bench/serving bench/store bench/compile bench/startup
 	@$(BIN)/mypy --python-version 3.10 runtime/neuron_runtime
 
 .PHONY: generate

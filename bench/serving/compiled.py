@@ -21,7 +21,7 @@ from neuron_localcluster.standins.models import ensure_smollm2
 from neuron_localcluster.standins.tiny_llama import tiny_llama
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import Digest, digest_of, hex_part
-from neuron_runtime.contract.request import CompileRequest, DType, Engine, Target
+from neuron_runtime.contract.request import CompileRequest, DType, Engine, Quantization, Target
 from neuron_runtime.engines import open_engine
 from neuron_runtime.engines.base import CompileProgress
 from neuron_runtime.store import describe_files
@@ -56,9 +56,14 @@ def source_folder(model: str, folder: Path) -> Path:
     return folder
 
 
-def compiled(settings: Settings, source: Path, tell: Callable[[str], None]) -> CompiledModel:
+def compiled(
+    settings: Settings,
+    source: Path,
+    tell: Callable[[str], None],
+    quantization: Quantization = Quantization.NONE,
+) -> CompiledModel:
     """Compile a source, or find what an earlier run compiled. Raises ContainerFailure."""
-    request = _request(settings, describe_source(source))
+    request = _request(settings, quantization, describe_source(source))
     code = hashlib.sha256(b"".join(path.read_bytes() for path in _engine_files())).hexdigest()
     folder = cache.cache_folder() / "bench" / f"{hex_part(request.digest)[:16]}-{code[:16]}"
 
@@ -116,7 +121,7 @@ def weights(source: Path) -> Weights:
     return Weights(total, total - (sizes["model.embed_tokens.weight"] if "lm_head.weight" in sizes else 0))
 
 
-def _request(settings: Settings, source_digest: Digest) -> CompileRequest:
+def _request(settings: Settings, quantization: Quantization, source_digest: Digest) -> CompileRequest:
     engine = open_engine(Engine.CPU)
     return CompileRequest(
         engine=Engine.CPU,
@@ -124,6 +129,7 @@ def _request(settings: Settings, source_digest: Digest) -> CompileRequest:
         source_digest=source_digest,
         shapes=settings.shapes,
         dtype=DType.FLOAT32,
+        quantization=quantization,
         target=Target.CPU,
     )
 

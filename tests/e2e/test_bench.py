@@ -1,4 +1,4 @@
-"""The benchmark of serving from its command line, whole, on the two-layer model: all that it measures is there."""
+"""The benchmarks from their command lines, whole, on the two-layer model: all that they measure is there."""
 
 from __future__ import annotations
 
@@ -33,3 +33,17 @@ def test_a_run_measures_every_contestant_and_load(tmp_path: Path) -> None:
             assert 0 < figures["first_p50"] <= figures["first_p99"]
     assert all(start["seconds"] > 0 for start in run["starts"])
     assert (tmp_path / "serving-tiny.svg").read_text().endswith("</svg>\n")
+
+
+def test_a_run_compares_int8_weights_with_float32(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(_BENCH), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "quantization", "--model", "tiny", "--rounds", "2", "--out", str(tmp_path)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=1400)
+    assert result.returncode == 0, result.stderr
+    assert "decode B4: float32 / int8" in result.stdout
+    run = json.loads((tmp_path / "quantization-tiny.json").read_text())
+    assert run["weightFileBytes"]["int8"] < run["weightFileBytes"]["float32"] / 2
+    assert run["text"]["judged"] == 8 * 31
+    assert run["perplexity"]["int8"] == pytest.approx(run["perplexity"]["float32"], rel=0.05)
+    assert run["sameFavorite"] > 0.8
+    assert all(0 < of["minimum"] <= of["maximum"] for both in run["seconds"].values() for of in both.values())
