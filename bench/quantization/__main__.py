@@ -1,4 +1,4 @@
-"""`python -m quantization`: int8 weights against float32, round by round in one process. Prints a table, writes JSON."""
+"""`python -m quantization`: int8 weights against float32, round by round in one process: a table, and JSON."""
 
 from __future__ import annotations
 
