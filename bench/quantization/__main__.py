@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import monotonic, perf_counter
+from time import monotonic, thread_time
 from typing import Any
 
 from neuron_runtime.contract.request import Quantization
@@ -29,7 +29,8 @@ _TEXT = Path(__file__).with_name("text.txt")
 _THREADS = 1
 
 Times = Mapping[str, Mapping[Quantization, Sequence[float]]]
-"""Seconds by what was done and with which weights, one of each round."""
+"""Seconds by what was done and with which weights, one of each round: those of the thread on a processor, since all is
+done on one thread and other processes may want the processor as well."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -86,9 +87,9 @@ def _measure(
         order = sorted(models, key=list(_NAMES).index, reverse=number % 2 == 1)
         sessions = dict[Quantization, GenerationSession]()
         for kind in order:
-            started = perf_counter()
+            started = thread_time()
             sessions[kind] = _load(models[kind])
-            times["load"][kind].append(perf_counter() - started)
+            times["load"][kind].append(thread_time() - started)
             sessions[kind].warm_up()
         for kind in order:
             times["prefill"][kind].append(_prefill(sessions[kind]))
@@ -109,19 +110,19 @@ def _load(model: CompiledModel) -> GenerationSession:
 
 def _prefill(session: GenerationSession) -> float:
     """Seconds of one full prefill step."""
-    started = perf_counter()
+    started = thread_time()
     session.prefill([PrefillRow(0, range(session.capabilities.prefill_tokens), 0)])
-    return perf_counter() - started
+    return thread_time() - started
 
 
 def _decode(session: GenerationSession, batch: int, count: int) -> float:
     """Seconds of so many decode steps, each of a whole batch."""
     tokens = list(range(batch))
-    started = perf_counter()
+    started = thread_time()
     for position in range(count):
         step = session.decode([DecodeRow(slot, token, position) for slot, token in enumerate(tokens)])
         tokens = step.tokens.tolist()
-    return perf_counter() - started
+    return thread_time() - started
 
 
 def _tokens(source: Path) -> list[int]:
