@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from neuron_runtime.contract.artifact import Graph
 from neuron_runtime.contract.outcome import ContainerFailure
@@ -95,10 +96,12 @@ def _generator_arguments(config: LlamaConfig, job: CompileJob, graph: Graph) -> 
 def _compile(model: torch.nn.Module, arguments: tuple[Any, ...], job: CompileJob) -> None:
     with torch.no_grad():
         program = torch.export.export(model.eval(), arguments, strict=False)
+    # Which all processes of a Job share.
+    kernels = Path(cache_dir(), "kernels")
+    configuration = _configuration(job.march) | build_kernels(_KERNELS, kernels, job.march)
+    # Where the linker looks for them.
+    os.environ["LIBRARY_PATH"] = str(kernels)
     with tempfile.TemporaryDirectory() as folder:
-        configuration = _configuration(job.march) | build_kernels(_KERNELS, Path(folder), job.march)
-        # Where the linker looks for them.
-        os.environ["LIBRARY_PATH"] = folder
         package = torch._inductor.aoti_compile_and_package(
             program, package_path=f"{folder}/graph.pt2", inductor_configs=configuration
         )
@@ -112,10 +115,16 @@ def _configuration(march: str) -> dict[str, object]:
         # Whoever loads a graph has loaded libtorch_cpu. Linked, a graph would bring libtorch, and with that what torch
         # was built with for a GPU.
         "aot_inductor.link_libtorch": False,
+        # Precompiled headers cost what they save in six graphs, and the first graphs wait for them one after the other.
+        "aot_inductor.precompile_headers": False,
+        # Two thirds of a library, for backtraces that nobody sees.
+        "aot_inductor.enable_line_tables": False,
         "cpp.dynamic_threads": True,
         "cpp.march": march,
         "cpp.threads": _ASSUMED_THREADS,
         "cpp.simdlen": VECTOR_BITS[march],
+        # Known from the CPU's flags (see `cpu_toolchain`); Inductor would compile and run a program for each.
+        "cpp.vec_isa_ok": True,
     }
 
 
