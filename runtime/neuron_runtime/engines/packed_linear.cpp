@@ -73,7 +73,8 @@ __attribute__((noinline)) void multiply(const float* x, int64_t inputs, const We
   Vector sums[chains][Rows][kVectors] = {};
   int64_t k = 0;
   for (; k + steps <= inputs; k += steps) {
-    __builtin_prefetch(reinterpret_cast<const char*>(panel + k * kPanel) + kAhead);
+    // A single row asks for weights as fast as they come: more asking would only be in its way.
+    if constexpr (Rows > 1) __builtin_prefetch(reinterpret_cast<const char*>(panel + k * kPanel) + kAhead);
 #pragma GCC unroll 4
     for (int step = 0; step < steps; ++step)
       add<Rows>(sums[step % chains], panel + (k + step) * kPanel, x + k + step, inputs);
