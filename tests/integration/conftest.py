@@ -7,16 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from neuron_localcluster.standins.tiny_llama import tiny_llama
-from neuron_runtime.contract.request import Shapes
-from support.compiled_model import CompiledModel, compile_model, cpu_request
+from support.compiled_model import TINY_SHAPES, CompiledModel, compile_model, cpu_request
 from support.serving_process import ServingProcess, serving_process
-
-_SHAPES = Shapes(
-    max_model_length=64,
-    max_batch_size=4,
-    context_lengths=(16,),
-    token_generation_batches=(4, 12),
-)
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +18,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> CompiledModel:
     source = folder / "source"
     source.mkdir()
     tiny_llama(source, seed=7)
-    manifest, progress = compile_model(source, folder, cpu_request(_SHAPES))
+    manifest, progress = compile_model(source, folder, cpu_request(TINY_SHAPES))
     return CompiledModel(source, folder / "artifact", manifest, progress)
 
 

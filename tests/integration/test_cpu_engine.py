@@ -23,51 +23,44 @@ from safetensors.torch import load_file
 from neuron_localcluster.standins.tiny_llama import tiny_llama
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
-from neuron_runtime.contract.request import Shapes
 from neuron_runtime.engines.aot_inductor import Graph, Tensor
 from neuron_runtime.engines.base import CompileProgress, DecodeRow, GenerationSession, Logits, PrefillRow
 from neuron_runtime.engines.cpu import CPUEngine
 from neuron_runtime.engines.weight_file import WEIGHTS, map_weights
-from support.compiled_model import compile_model, cpu_request, greedy, reference_greedy, reference_model
+from support.compiled_model import (
+    TINY_SHAPES,
+    CompiledModel,
+    compile_model,
+    cpu_request,
+    greedy,
+    reference_greedy,
+    reference_model,
+)
 
 # Three graphs are compiled for all of them.
 pytestmark = pytest.mark.timeout(1200)
 
-_PREFILL = 16
-_SHAPES = Shapes(
-    max_model_length=64,
-    max_batch_size=4,
-    context_lengths=(_PREFILL,),
-    token_generation_batches=(4, 12),
-)
+_PREFILL = TINY_SHAPES.context_lengths[-1]
 _GRAPHS = ("prefill-16x64", "decode-4x64", "decode-12x64")
 
 
 @dataclass
 class _Compiled:
     source: Path
+    artifact: Path
     manifest: ArtifactManifest
     progress: list[CompileProgress]
     session: GenerationSession
     reference: Any
 
-    @property
-    def artifact(self) -> Path:
-        return self.source.parent / "artifact"
-
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> _Compiled:
-    """Compiled once, since that takes about a minute."""
-    folder = tmp_path_factory.mktemp("engine")
-    source = folder / "source"
-    source.mkdir()
-    tiny_llama(source, seed=7)
-    manifest, progress = compile_model(source, folder, cpu_request(_SHAPES))
-    session = CPUEngine().load(manifest, folder / "artifact", source, threads=1)
+def compiled(tiny_model: CompiledModel) -> _Compiled:
+    source, artifact, manifest = tiny_model.source, tiny_model.artifact, tiny_model.manifest
+    session = CPUEngine().load(manifest, artifact, source, threads=1)
     assert isinstance(session, GenerationSession)
     session.warm_up()
-    return _Compiled(source, manifest, progress, session, reference_model(source))
+    return _Compiled(source, artifact, manifest, tiny_model.progress, session, reference_model(source))
 
 
 def _prompt(length: int, seed: int = 0) -> list[int]:
@@ -176,7 +169,7 @@ def test_the_artifact_is_machine_code_and_weights(compiled: _Compiled) -> None:
 def _inputs(compiled: _Compiled) -> list[npt.NDArray[Any]]:
     """For `prefill-16x64`: tokens, slots, positions, last, and caches that are not empty."""
     generator = np.random.default_rng(1)
-    shape = compiled.session.capabilities.slots, _SHAPES.max_model_length + 1, 2, 16
+    shape = compiled.session.capabilities.slots, TINY_SHAPES.max_model_length + 1, 2, 16
     caches = [generator.standard_normal(shape, np.float32) for _ in range(4)]
     return [
         np.array(_prompt(_PREFILL)),
@@ -336,7 +329,7 @@ def test_an_artifact_of_another_toolchain_is_not_loaded(compiled: _Compiled) -> 
     engine = CPUEngine()
     engine.check(compiled.manifest)
     toolchain = {**compiled.manifest.request.toolchain, "torch": "1.0.0"}
-    other = compiled.manifest.model_copy(update={"request": cpu_request(_SHAPES, toolchain=toolchain)})
+    other = compiled.manifest.model_copy(update={"request": cpu_request(TINY_SHAPES, toolchain=toolchain)})
     with pytest.raises(ContainerFailure, match=r"not 1\.0\.0") as caught:
         engine.check(other)
     assert caught.value.code is FailureCode.ARTIFACT_INCOMPATIBLE
@@ -359,7 +352,7 @@ def test_what_becomes_of_a_compiler_is_told(
     source = tmp_path / "source"
     source.mkdir()
     tiny_llama(source)
-    request = cpu_request(_SHAPES)
+    request = cpu_request(TINY_SHAPES)
     monkeypatch.setenv("CXX", str(compiler))
     with pytest.raises(ContainerFailure, match=named) as caught:
         compile_model(source, tmp_path, request)

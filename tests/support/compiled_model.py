@@ -15,6 +15,14 @@ from neuron_runtime.engines.base import CompileProgress, DecodeRow, GenerationSe
 from neuron_runtime.engines.cpu import CPUEngine
 from neuron_runtime.store import describe_files
 
+TINY_SHAPES = Shapes(
+    max_model_length=64,
+    max_batch_size=4,
+    context_lengths=(16,),
+    token_generation_batches=(4, 12),
+)
+"""Those of the two-layer model that the tests of the engine and of the server share."""
+
 
 @dataclass(frozen=True)
 class CompiledModel:
