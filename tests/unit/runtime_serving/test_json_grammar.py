@@ -123,10 +123,19 @@ def test_answers_of_one_grammar_do_not_see_each_other() -> None:
     assert not second.allowed()[_BYTES.token_to_id("}")]
 
 
+_PARAMETERS: tuple[dict[str, Any], ...] = (
+    {"frequency_penalty": 0.5},
+    {"top_k": 8},
+    {"top_p": 0.9},
+    {"temperature": 0.0},
+)
+
+
 def _drawn(tokenizer: Tokenizer, grammar: JsonGrammar, seed: int, most: int) -> tuple[str, bool]:
     """An answer drawn from logits that know nothing; and whether it ended by itself."""
     size, random = tokenizer.get_vocab_size(), np.random.default_rng(seed)
-    sampler, said = Sampler(SamplingParameters(seed=seed, frequency_penalty=0.5), grammar.start()), list[int]()
+    parameters = SamplingParameters(seed=seed, **_PARAMETERS[seed % len(_PARAMETERS)])
+    sampler, said = Sampler(parameters, grammar.start()), list[int]()
     # What closes is likelier than it would be by chance, so that most answers end.
     closing = [tokenizer.token_to_id(text) for text in ('"', "}", "]", ":")]
     while len(said) < most and not sampler.complete:
