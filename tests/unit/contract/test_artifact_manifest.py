@@ -78,4 +78,3 @@ def test_the_digest_of_a_request_is_what_it_always_was() -> None:
     assert CompileRequest.model_validate_json(request.to_json()).digest == request.digest
     wider = CompileRequest.model_validate({**_REQUEST, "shapes": {**_SHAPES, "tokenGenerationBatches": [1, 4]}})
     assert wider.digest != request.digest
-
