@@ -82,6 +82,8 @@ def _measure(
     batches = settings.compiled.shapes.token_generation_batches
     things = ["load", "prefill", *(f"decode B{batch}" for batch in batches)]
     times: dict[str, dict[Quantization, list[float]]] = {thing: {kind: [] for kind in models} for thing in things}
+    # The first load of a process is also that of torch's library.
+    _load(models[_FLOAT32]).close()
     for number in range(rounds):
         tell(f"round {number + 1} of {rounds}")
         order = sorted(models, key=list(_NAMES).index, reverse=number % 2 == 1)
