@@ -29,6 +29,7 @@ from neuron_runtime.contract.source import SourceManifest
 from neuron_runtime.contract.store import StoreLocation
 from neuron_runtime.store import describe_files, open_store
 from support.addresses import free_port
+from support.breaking_proxy import breaking_proxy
 from support.object_store import CREDENTIALS, object_store
 from support.scripted_encoder import vector_of
 from support.scripted_engine import END, write_snapshot
@@ -43,6 +44,7 @@ main(ScriptedEngine, port=int(sys.argv[1]))
 """
 _SOURCE = digest_of("source")
 _WAIT = 120.0
+_WEIGHTS = 1_000_000
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +93,7 @@ class _Platform:
         files = self._folder / "artifact"
         files.mkdir()
         (files / "script.txt").write_text(f"It works.{END}")
+        (files / "weights").write_bytes(os.urandom(_WEIGHTS))
         source = self._folder / "source"
         write_snapshot(source)
         (source / "model.safetensors").write_bytes(b"weights, which no server needs")
@@ -214,6 +217,28 @@ def test_an_artifact_that_is_damaged(platform: _Platform, endpoint: str) -> None
     assert code == ExitCode.ARTIFACT_DAMAGED
     assert message is not None and message.code is FailureCode.ARTIFACT_DAMAGED
     assert "script.txt" in message.message
+
+
+def test_weights_that_are_damaged(platform: _Platform, endpoint: str) -> None:
+    (file,) = (file for file in platform.artifact.files if file.path == "weights")
+    key = platform.location.file_key(platform.location.artifact_prefix(platform.artifact.digest), file)
+    aws.s3_client(endpoint).put_object(Bucket="artifacts", Key=key, Body=os.urandom(_WEIGHTS))
+    with platform.container(platform.spec().to_json()) as container:
+        code, message = container.end()
+    assert code == ExitCode.ARTIFACT_DAMAGED
+    assert message is not None and message.code is FailureCode.ARTIFACT_DAMAGED
+    assert "file weights" in message.message
+
+
+def test_an_end_while_the_weights_are_on_their_way(platform: _Platform, endpoint: str) -> None:
+    with breaking_proxy(int(endpoint.rsplit(":", 1)[1])) as proxy:
+        proxy.hold_answers_after = _WEIGHTS // 2
+        variables = {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{proxy.port}"}
+        with platform.container(platform.spec().to_json(), variables) as container:
+            assert proxy.holding.wait(_WAIT)
+            assert httpx.get(f"{container.url}/readyz", timeout=_WAIT).json()["phase"] == "Fetching"
+            container.process.send_signal(signal.SIGTERM)
+            assert container.end() == (ExitCode.OK, None)
 
 
 def test_an_artifact_of_another_source(platform: _Platform) -> None:
