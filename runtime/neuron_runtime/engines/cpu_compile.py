@@ -100,7 +100,7 @@ def _compile(model: torch.nn.Module, arguments: tuple[Any, ...], job: CompileJob
     kernels = Path(cache_dir(), "kernels")
     configuration = _configuration(job.march) | build_kernels(_KERNELS, kernels, job.march)
     # Where the linker looks for them.
-    os.environ["LIBRARY_PATH"] = str(kernels)
+    os.environ["LIBRARY_PATH"] = os.pathsep.join(filter(None, (str(kernels), os.environ.get("LIBRARY_PATH"))))
     with tempfile.TemporaryDirectory() as folder:
         package = torch._inductor.aoti_compile_and_package(
             program, package_path=f"{folder}/graph.pt2", inductor_configs=configuration

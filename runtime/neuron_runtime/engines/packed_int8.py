@@ -14,8 +14,13 @@ _LARGEST = 127
 
 
 def int8_scales(matrix: Tensor) -> Tensor:
-    """What a one of each column stands for, float32[outputs], so that a column's largest number becomes 127 or -127."""
+    """What a one of each column stands for, float32[outputs], so that a column's largest number becomes 127 or -127.
+
+    Raises ValueError for numbers that are not finite: int8 could not show them.
+    """
     largest = matrix.abs().amax(dim=0)
+    if not largest.isfinite().all():
+        raise ValueError("a weight is not a finite number")
     return torch.where(largest > 0, largest / _LARGEST, 1.0)
 
 

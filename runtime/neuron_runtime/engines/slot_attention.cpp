@@ -11,6 +11,8 @@
 #include <limits>
 #include <memory>
 
+#include <omp.h>
+
 extern "C" {
 // Of torch's C interface, as far as it is needed here; a graph finds them where it finds the others.
 int32_t aoti_torch_get_data_ptr(void* tensor, void** data);
@@ -64,12 +66,11 @@ Vector exponential(Vector x) {
 // Sums of neighbors: of the first vector, then of the second.
 Vector fold(Vector a, Vector b) {
 #ifdef __AVX512F__
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
-         __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+  const Integers even = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
 #else
-  return __builtin_shufflevector(a, b, 0, 2, 4, 6, 8, 10, 12, 14) +
-         __builtin_shufflevector(a, b, 1, 3, 5, 7, 9, 11, 13, 15);
+  const Integers even = {0, 2, 4, 6, 8, 10, 12, 14};
 #endif
+  return __builtin_shuffle(a, b, even) + __builtin_shuffle(a, b, even + 1);
 }
 
 // The sum of each of so many vectors.
@@ -193,20 +194,19 @@ void attend_all(const float* queries, const float* keys, const float* values, co
   const int64_t group = shape.heads / shape.shared, stride = shape.shared * shape.size;
   const int64_t room = (shape.positions + kLanes - 1) / kLanes * kLanes;
   std::fill_n(out, shape.rows * shape.heads * shape.size, 0.0f);
-#pragma omp parallel
-  {
-    const std::unique_ptr<float[]> scores(new float[group * room]);
-#pragma omp for collapse(2) schedule(dynamic)
-    for (int64_t row = 0; row < shape.rows; ++row)
-      for (int64_t h = 0; h < shape.shared; ++h) {
-        // The position after the context is that of pads: nobody reads what comes of them.
-        if (positions[row] >= shape.positions - 1) continue;
-        const int64_t held = slots[row] * shape.positions * stride + h * shape.size;
-        const int64_t head = (row * shape.heads + h * group) * shape.size;
-        attend_any({queries + head, keys + held, values + held, out + head, scores.get(), group, shape.size, stride,
-                    positions[row] + 1, room});
-      }
-  }
+  // Not by the threads themselves: what is thrown in a parallel region ends the process.
+  const std::unique_ptr<float[]> scores(new float[omp_get_max_threads() * group * room]);
+#pragma omp parallel for collapse(2) schedule(dynamic)
+  for (int64_t row = 0; row < shape.rows; ++row)
+    for (int64_t h = 0; h < shape.shared; ++h) {
+      // The position after the context is that of pads: nobody reads what comes of them.
+      if (positions[row] >= shape.positions - 1) continue;
+      const int64_t held = slots[row] * shape.positions * stride + h * shape.size;
+      const int64_t head = (row * shape.heads + h * group) * shape.size;
+      attend_any({queries + head, keys + held, values + held, out + head,
+                  scores.get() + omp_get_thread_num() * group * room, group, shape.size, stride, positions[row] + 1,
+                  room});
+    }
 }
 
 }  // namespace

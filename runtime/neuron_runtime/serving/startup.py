@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from time import perf_counter
 
+from neuron_runtime.container import failure_of
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import short
 from neuron_runtime.contract.launch import ServingSpec
@@ -45,7 +46,7 @@ class Startup:
     def run(self) -> Served:
         """Raises ContainerFailure."""
         self._state.enter(Phase.FETCHING)
-        arrival = Arrival(self._fetch)
+        arrival = Arrival(self._fetch_all)
         manifest = arrival.manifest()
         with self._timed(Phase.LOADING):
             tokenizer = load_tokenizer(self._source)
@@ -68,6 +69,13 @@ class Startup:
             len(manifest.graphs),
         )
         return self._served(manifest, tokenizer, session)
+
+    def _fetch_all(self, read: Callable[[ArtifactManifest], None], arrived: Arrived) -> None:
+        """What it raises comes up within the engine, which would take a full disk for an artifact that does not fit."""
+        try:
+            self._fetch(read, arrived)
+        except Exception as error:
+            raise failure_of(error) from error
 
     def _fetch(self, read: Callable[[ArtifactManifest], None], arrived: Arrived) -> None:
         def check(manifest: ArtifactManifest) -> None:

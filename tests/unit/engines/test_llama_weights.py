@@ -111,3 +111,9 @@ def test_a_column_of_zeros_stays_one() -> None:
     matrix = torch.tensor([[0.0, 1.0], [0.0, -4.0]])
     assert to_int8(matrix).tolist() == [[0, 32], [0, -127]]
     assert torch.isfinite(int8_scales(matrix)).all()
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_int8_cannot_show_is_refused(number: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        to_int8(torch.tensor([[1.0, 2.0], [number, 3.0]]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -44,7 +45,7 @@ _MANIFEST = ArtifactManifest(
 
 
 class _Engine(ScriptedEngine):
-    """Needs a graph, then weights."""
+    """Needs a graph, then weights. Takes a file that cannot be read for one that does not fit, as engines do."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +56,10 @@ class _Engine(ScriptedEngine):
         wait("graph")
         script = (artifact / "graph").read_text()
         self.graph_loaded.set()
-        wait("weights")
+        try:
+            wait("weights")
+        except OSError as error:
+            raise ContainerFailure(FailureCode.ARTIFACT_INCOMPATIBLE, "a file cannot be loaded") from error
         assert (artifact / "weights").read_text() == "verified"
         self.session = ScriptedSession(script)
         return self.session
@@ -64,7 +68,7 @@ class _Engine(ScriptedEngine):
 class _Store:
     """Holds the weights back until the graph is loaded; then they are there, or not what they should be."""
 
-    def __init__(self, engine: _Engine, state: ServerState, failure: ContainerFailure | None = None) -> None:
+    def __init__(self, engine: _Engine, state: ServerState, failure: Exception | None = None) -> None:
         self._engine = engine
         self._state = state
         self._failure = failure
@@ -97,7 +101,7 @@ class _Store:
 
 
 class _Start:
-    def __init__(self, folder: Path, failure: ContainerFailure | None = None) -> None:
+    def __init__(self, folder: Path, failure: Exception | None = None) -> None:
         self.state, self.metrics, self.engine = ServerState(), Metrics(), _Engine()
         self.store = _Store(self.engine, self.state, failure)
         spec = ServingSpec(
@@ -143,6 +147,16 @@ def test_weights_that_turn_out_damaged_are_refused_though_graphs_are_loaded(tmp_
     assert caught.value is damaged
     assert start.engine.graph_loaded.is_set()
     assert start.engine.session is None
+
+
+def test_a_disk_that_is_full_while_the_engine_waits_is_not_taken_for_an_artifact_that_does_not_fit(
+    tmp_path: Path,
+) -> None:
+    start = _Start(tmp_path, OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(ContainerFailure) as caught:
+        start.startup.run()
+    assert caught.value.code is FailureCode.OUT_OF_DISK
+    assert start.engine.graph_loaded.is_set()
 
 
 def test_a_start_that_has_failed_stays_so_whatever_still_arrives() -> None:
