@@ -191,7 +191,8 @@ async def test_watches_that_end_by_themselves_are_told_at_once_and_raise(
     # One right is missing, not both: kopf never asks for the error of the second watch that ends.
     rules = [{**_RULES[0], "resources": ["services"]}]
     path, _ = limited_kubeconfig(cluster, kubectl, namespace, tmp_path, rules)
-    doorbell = _Doorbell(access_by(path))
+    # kopf does not always end: it can lose the cancellation of a part.
+    doorbell = _Doorbell(access_by(path), ending=15)
     watches = doorbell.watches
     assert not watches.are_running()
     await watches.start()
@@ -220,7 +221,7 @@ async def test_a_task_that_ignores_kopf_does_not_keep_it_from_ending(
 
     await doorbell.watches.start()
     task = asyncio.create_task(stubborn())
-    with pytest.raises(WatchesEnded, match="it does not end"):
+    with pytest.raises(WatchesEnded, match="forbidden"):
         await doorbell.watches.run()
     released.set()
     await task

@@ -80,7 +80,7 @@ class Watches:
         finally:
             await asyncio.wait({watching}, timeout=self._ending.total_seconds())
             watching.cancel()
-        problem = _problem(watching)
+        problem = _problem(watching, self._tasks)
         if not self._stop.is_set():
             raise WatchesEnded(f"kopf cannot watch any more: {problem}") from problem
         if problem is not None:
@@ -92,10 +92,12 @@ class Watches:
         self._stop.set()
 
 
-def _problem(watching: asyncio.Task[None]) -> BaseException | None:
-    if not watching.done():
-        return TimeoutError("it does not end")
-    return watching.exception()
+def _problem(watching: asyncio.Task[None], parts: Collection[asyncio.Task[None]]) -> BaseException | None:
+    if watching.done():
+        return watching.exception()
+    # Why it began to end says more than that it does not get there.
+    causes = (part.exception() for part in parts if part.done() and not part.cancelled())
+    return next((cause for cause in causes if cause is not None), TimeoutError("it does not end"))
 
 
 def forget_what_kopf_forgets(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
