@@ -48,6 +48,11 @@ class ModelFacts:
         """Bytes of keys and values of all layers, for `slots` sequences of `length` tokens."""
         return 2 * self.layers * slots * length * self.kv_heads * self.head_dim * element_bytes
 
+    def activation_bytes(self, *, tokens: int, answers: int, element_bytes: int) -> int:
+        """Bytes that one layer's results take at most, and the logits of those tokens that get an answer."""
+        of_token = 4 * self.hidden_size + 3 * self.intermediate_size
+        return (tokens * of_token + answers * self.vocabulary) * element_bytes
+
     @property
     def _embeddings(self) -> int:
         """Rows of all embeddings."""

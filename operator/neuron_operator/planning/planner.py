@@ -92,7 +92,8 @@ def plan(facts: ModelFacts | EncoderFacts, wishes: Wishes) -> Plan:
     if max(wishes.context_lengths, default=0) > length:
         raise DoesNotFit(
             f"shapes.buckets.contextLengths has {max(wishes.context_lengths)}, but a sequence holds {length} tokens",
-            f"Leave lengths beyond {length} out of shapes.buckets.contextLengths, or raise shapes.maxModelLength",
+            f"Leave lengths beyond {length} out of shapes.buckets.contextLengths"
+            + (", or raise shapes.maxModelLength" if max(wishes.context_lengths) <= facts.max_position else ""),
         )
     if isinstance(facts, EncoderFacts) and wishes.quantization is not Quantization.NONE:
         raise DoesNotFit(
@@ -128,7 +129,15 @@ def _memory(facts: ModelFacts | EncoderFacts, wishes: Wishes, length: int) -> Me
         return Memory(weights=weights, kv_cache=0, workspace=_SERVING_PROCESS_BYTES + step)
     weights = facts.weight_bytes(wishes.quantization, element_bytes=element)
     cache = facts.kv_cache_bytes(slots=rows, length=length, element_bytes=element)
-    return Memory(weights=weights, kv_cache=cache, workspace=_SERVING_PROCESS_BYTES)
+    shapes = _shapes(facts, wishes, length)
+    step = max(
+        facts.activation_bytes(tokens=max(shapes.context_lengths), answers=1, element_bytes=element),
+        *(
+            facts.activation_bytes(tokens=batch, answers=batch, element_bytes=element)
+            for batch in shapes.token_generation_batches
+        ),
+    )
+    return Memory(weights=weights, kv_cache=cache, workspace=_SERVING_PROCESS_BYTES + step)
 
 
 def _shapes(facts: ModelFacts | EncoderFacts, wishes: Wishes, length: int) -> Shapes:

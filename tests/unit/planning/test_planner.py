@@ -110,8 +110,22 @@ def test_lengths_of_texts_are_completed_by_the_longest(wished: tuple[int, ...], 
 
 def test_a_bucket_beyond_the_planned_length_names_the_field() -> None:
     wishes = Wishes(None, 4, DType.FLOAT32, context_lengths=(64, 1024))
-    with pytest.raises(DoesNotFit, match=r"beyond 512 out of shapes\.buckets\.contextLengths"):
+    with pytest.raises(DoesNotFit, match=r"beyond 512 out of shapes\.buckets\.contextLengths") as caught:
         plan(model_facts(SMOLLM2), wishes)
+    assert "raise shapes.maxModelLength" in caught.value.remedy
+    # Where the model is no longer, that would not help.
+    with pytest.raises(DoesNotFit) as caught:
+        plan(encoder_facts(MINILM), wishes)
+    assert "raise" not in caught.value.remedy
+
+
+def test_long_steps_of_prompts_need_memory_for_what_they_compute() -> None:
+    def memory(longest: int) -> int:
+        wishes = Wishes(8192, 1, DType.FLOAT32, context_lengths=(longest,))
+        return plan(model_facts(SMOLLM2), wishes).memory.workspace
+
+    # Twice the feed-forward's width and its product, and some residuals.
+    assert memory(8192) - memory(4096) == 4096 * (3 * 1536 + 4 * 576) * 4
 
 
 def test_a_length_beyond_the_model_names_field_and_limit() -> None:
