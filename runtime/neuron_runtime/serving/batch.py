@@ -37,7 +37,12 @@ class Row:
     @property
     def prefilling(self) -> bool:
         """Whether tokens of the prompt have still to be run."""
-        return self._prefilled < len(self.ticket.generation.prompt)
+        return self.remaining > 0
+
+    @property
+    def remaining(self) -> int:
+        """Tokens of the prompt that have still to be run."""
+        return len(self.ticket.generation.prompt) - self._prefilled
 
     def chunk(self, limit: int) -> PrefillRow:
         """The next tokens of the prompt."""
@@ -74,6 +79,23 @@ class Row:
         if step.logits is None:
             raise ValueError("a step without logits")
         return self._sampler.choose(step.logits[index], likeliest)
+
+
+def share_room(remaining: Sequence[int], room: int) -> list[int]:
+    """How many of the tokens that remain of prompts, the oldest first, one step takes of each.
+
+    Half of the room is the oldest's, so that none waits for ever; the rest goes to those that are done soonest, so that
+    a short prompt does not wait for all of a long one.
+    """
+    shares = [0] * len(remaining)
+    if remaining:
+        shares[0] = min(remaining[0], -(-room // 2))
+    left = room - sum(shares)
+    for index in sorted(range(len(remaining)), key=lambda index: remaining[index] - shares[index]):
+        more = min(remaining[index] - shares[index], left)
+        shares[index] += more
+        left -= more
+    return shares
 
 
 Planned = tuple[Row, PrefillRow]
@@ -166,14 +188,10 @@ class Batch:
         return [DecodePlan(share, self._prompts_beside(len(rows)) if share is shares[-1] else ()) for share in shares]
 
     def _prompts_beside(self, decoding: int) -> list[Planned]:
-        """The oldest prompts' next tokens, as many as go with rows that are decoded."""
-        room, planned = self._room_beside(decoding), list[Planned]()
-        for row in self._rows:
-            if row.prefilling and room:
-                chunk = row.chunk(room)
-                planned.append((row, chunk))
-                room -= len(chunk.tokens)
-        return planned
+        """Prompts' next tokens, as many as go with rows that are decoded."""
+        rows = [row for row in self._rows if row.prefilling]
+        shares = share_room([row.remaining for row in rows], self._room_beside(decoding))
+        return [(row, row.chunk(share)) for row, share in zip(rows, shares, strict=True) if share]
 
     def _room_beside(self, decoding: int) -> int:
         """Tokens of prompts that go with so many rows in their last decode step."""

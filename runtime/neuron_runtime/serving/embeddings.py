@@ -72,6 +72,8 @@ def _text(param: str, prompt: Prompt, model: ServedEncoder) -> Text:
         )
     except PromptTooLong as error:
         raise text_too_long(param, limits.max_length) from error
+    if not tokens:
+        raise invalid(param, f"'{param}' makes no tokens", "invalid_input")
     if len(tokens) > limits.max_length:
         raise text_too_long(param, limits.max_length)
     if max(tokens) >= limits.vocabulary:

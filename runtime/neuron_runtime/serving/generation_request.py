@@ -72,11 +72,15 @@ class Options:
     """The parameters of the request that graphs cannot heed which choose tokens themselves."""
 
 
+def _is_off(value: object) -> bool:
+    return value is None or value is False
+
+
 def options_of(body: GenerationBody, max_tokens: int | None, logprobs: int | None, *, as_json: bool = False) -> Options:
     """Put the parameters in order. Raises ApiError (400)."""
     if body.stream_options is not None and not body.stream:
         raise invalid("stream_options", "'stream_options' is only allowed together with 'stream': true")
-    sampled_by = [name for name in _SAMPLING if getattr(body, name, None) not in (None, False)]
+    sampled_by = [name for name in _SAMPLING if not _is_off(getattr(body, name, None))]
     return Options(
         model=body.model,
         max_tokens=max_tokens,

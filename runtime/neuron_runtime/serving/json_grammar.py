@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from .sampling import ConstraintBroken
+
 if TYPE_CHECKING:
     import llguidance
 
@@ -36,8 +38,8 @@ class UnknownTokens(Exception):
     """It cannot be told which bytes the tokens of a vocabulary stand for."""
 
 
-class GrammarBroken(Exception):
-    """An answer left its grammar, or the grammar its limits. Says nothing of the answer's text."""
+class GrammarBroken(ConstraintBroken):
+    """An answer left its grammar, or the grammar its limits."""
 
 
 class JsonGrammar:

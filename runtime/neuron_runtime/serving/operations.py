@@ -24,7 +24,7 @@ def _error(description: str, headers: Mapping[str, str] | None = None) -> Answer
 
 _NOT_READY = {503: _error("The model is not ready, or the server shuts down.", _RETRY)}
 _READING = {
-    400: _error("The body is not JSON, a parameter is wrong, or more is asked for than fits; `param` names it."),
+    400: _error("The body is not JSON, a parameter is wrong, or more is asked for than fits; `param` names which."),
     404: _error("Another model than the one that is served, or a task that it is not served for."),
     408: _error("The body did not come in time."),
     413: _error("The body is too large."),

@@ -21,6 +21,10 @@ class NotFinite(Exception):
     """The logits are no numbers: whatever would be drawn from them would mean nothing."""
 
 
+class ConstraintBroken(Exception):
+    """An answer cannot keep the form that it was asked for. Says nothing of the answer's text."""
+
+
 @dataclass(frozen=True)
 class SamplingParameters:
     """OpenAI's sampling parameters, already checked."""
@@ -83,7 +87,7 @@ class Sampler:
         logits = constrained(logits, self._constraint.allowed())
         likeliest = int(np.argmax(logits))
         if np.isneginf(logits[likeliest]):
-            raise NotFinite("the model rules out every token that the answer's form allows")
+            raise ConstraintBroken("the model rules out every token that the answer's form allows")
         token = self._choose(logits, likeliest)
         self._constraint.take(token)
         return token

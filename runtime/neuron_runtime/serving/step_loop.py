@@ -9,6 +9,7 @@ from neuron_runtime.engines.base import GenerationSession, Step
 from .batch import DecodePlan, Planned, Row
 from .generation import Event, Failed, Progress
 from .metrics import Metrics
+from .sampling import ConstraintBroken
 from .session_thread import FAILURES_UNTIL_UNHEALTHY
 
 _log = logging.getLogger(__name__)
@@ -77,17 +78,20 @@ class StepLoop:
             self._metrics.graph_seconds.inc(perf_counter() - started)
 
     def _advance(self, kind: str, rows: Sequence[Row], step: Step) -> None:
-        outcomes: list[tuple[Row, Event]] = []
+        outcomes, broken = list[tuple[Row, Event]](), 0
         for index, row in enumerate(rows):
             if row.prefilling or row.ticket.cancelled:
                 continue
             try:
                 outcomes.append((row, row.advance(step, index)))
+            except ConstraintBroken as error:  # of the form that this request asked for: it says nothing of the engine
+                _log.warning("an answer cannot keep its form: %s", error)
+                outcomes.append((row, Failed.of(error)))
             except Exception as error:  # logits that are no numbers, most likely: of this row, not of the others
                 _log.exception("no token follows from a %s step", kind)
                 outcomes.append((row, Failed.of(error)))
-        failed = bool(outcomes) and all(isinstance(event, Failed) for _, event in outcomes)
-        self._failures[kind] = self._failures[kind] + 1 if failed else 0
+                broken += 1
+        self._failures[kind] = self._failures[kind] + 1 if 0 < broken == len(outcomes) else 0
         self._tell(outcomes)
 
     def _tell(self, outcomes: Sequence[tuple[Row, Event]]) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
 
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 
 from .chat_template import ChatTemplate, ChatTemplateError
-from .json_grammar import JsonGrammar
+from .json_grammar import JsonGrammar, UnknownTokens
 
 _WEIGHTS = ".safetensors"
 _SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -39,7 +40,8 @@ class ModelTokenizer:
         self.end_tokens = end_tokens
         """Tokens that end an answer."""
         self._longest = max(map(len, tokenizer.get_vocab(with_added_tokens=True)), default=1)
-        self._json_grammar: JsonGrammar | None = None
+        self._drops_space = isinstance(tokenizer.model, WordPiece)
+        self._json_grammar: JsonGrammar | UnknownTokens | None = None
         self._making = threading.Lock()
 
     def encode_chat(self, messages: Sequence[Mapping[str, Any]], most: int) -> list[int]:
@@ -55,7 +57,8 @@ class ModelTokenizer:
 
     def _encode(self, text: str, most: int, *, special: bool) -> list[int]:
         # A megabyte of text takes seconds, whatever becomes of its tokens.
-        if len(text) > most * self._longest:
+        length = sum(map(len, text.split())) if self._drops_space else len(text)
+        if length > most * self._longest:
             raise PromptTooLong
         # Of the library's ways to encode this is the one that lets other threads run meanwhile.
         tokens: list[int] = self._tokenizer.encode_batch_fast([text], add_special_tokens=special)[0].ids
@@ -65,10 +68,20 @@ class ModelTokenizer:
         """The grammar of answers that are JSON, made when it is first asked for. Raises UnknownTokens."""
         with self._making:
             if self._json_grammar is None:
-                known = self._tokenizer.get_vocab_size(with_added_tokens=True)
-                ends = (token for token in self.end_tokens if token < known)
-                self._json_grammar = JsonGrammar(self._tokenizer.to_str(), ends)
-            return self._json_grammar
+                self._json_grammar = self._make_json_grammar()
+        if isinstance(self._json_grammar, UnknownTokens):
+            raise self._json_grammar
+        return self._json_grammar
+
+    def _make_json_grammar(self) -> JsonGrammar | UnknownTokens:
+        known = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        if max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0) >= known:
+            # The library takes ids to be counted through.
+            return UnknownTokens("their ids have gaps")
+        try:
+            return JsonGrammar(self._tokenizer.to_str(), (token for token in self.end_tokens if token < known))
+        except UnknownTokens as error:
+            return error
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, special ones left out."""

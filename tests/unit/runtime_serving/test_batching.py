@@ -17,9 +17,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from neuron_runtime.engines.base import DecodeRow, PrefillRow, Sampling
 from neuron_runtime.serving.admission import QueueFull
+from neuron_runtime.serving.batch import share_room
 from neuron_runtime.serving.generation import Event, Failed, FinishReason, Generation, Progress, Ticket
 from neuron_runtime.serving.metrics import Metrics
-from neuron_runtime.serving.sampling import Sampler, SamplingParameters
+from neuron_runtime.serving.sampling import ConstraintBroken, Sampler, SamplingParameters
 from neuron_runtime.serving.scheduler import Scheduler
 from support.scripted_engine import ScriptedSession
 
@@ -264,6 +265,26 @@ def test_prompts_go_with_the_steps_of_answers_that_run() -> None:
     assert bench.value("prompt_tokens_total") == 2 * 3 + 13 + 9
 
 
+@pytest.mark.parametrize(
+    ("remaining", "room", "shares"),
+    [
+        ([], 8, []),
+        ([5], 0, [0]),
+        ([5], 8, [5]),
+        ([4000, 5], 10, [5, 5]),
+        ([4000, 3, 2], 10, [5, 3, 2]),
+        ([4000, 7, 2], 10, [5, 3, 2]),
+        ([60, 60], 10, [10, 0]),
+        ([3, 60], 10, [3, 7]),
+        ([1, 1, 1], 2, [1, 1, 0]),
+    ],
+)
+def test_a_short_prompt_does_not_wait_for_a_long_one_nor_that_for_ever(
+    remaining: list[int], room: int, shares: list[int]
+) -> None:
+    assert share_room(remaining, room) == shares
+
+
 def test_prompts_take_steps_of_their_own_while_more_wait_than_are_answered() -> None:
     bench = _Bench(mixed_steps=True, decode_batches=(1, 4, 9), prefill_tokens=6)
     for number in range(4):
@@ -453,6 +474,28 @@ def test_logits_that_are_no_numbers_fail_their_row_alone() -> None:
     bench.until_idle()
     assert [client.end for client in clients] == ["Failed", "length"] * 2
     assert bench.scheduler.healthy
+
+
+class _Unkept:
+    """A form that no answer can keep."""
+
+    complete = False
+
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        raise ConstraintBroken("no token fits")
+
+    def take(self, token: int) -> None:
+        raise AssertionError(token)
+
+
+def test_a_form_that_cannot_be_kept_fails_its_request_and_says_nothing_of_the_engine() -> None:
+    bench = _Bench()
+    for number in range(4):
+        client = _Client(Generation((number,), 4, _GREEDY, frozenset(), constrain=_Unkept))
+        bench.scheduler.submit(client.generation, client.events.append)
+        bench.until_idle()
+        assert client.end == "Failed"
+        assert bench.scheduler.healthy
 
 
 @pytest.mark.parametrize("decodes", [False, True])

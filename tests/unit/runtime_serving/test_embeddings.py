@@ -21,7 +21,7 @@ import uvicorn
 from hypothesis import HealthCheck, settings
 from langchain_openai import OpenAIEmbeddings
 from schemathesis import Case
-from tokenizers import processors
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from neuron_runtime.serving.app import build_app
 from neuron_runtime.serving.encoding_scheduler import EncodingScheduler
@@ -162,6 +162,20 @@ def test_many_texts_in_one_answer(server: _Running, count: int) -> None:
     assert found["usage"] == {"prompt_tokens": 2 * count, "total_tokens": 2 * count}
     # A larger one is written while it is read.
     assert ("content-length" in answer.headers) is (count <= 16)
+
+
+def test_a_text_that_makes_no_tokens(tmp_path: Path) -> None:
+    blank = Tokenizer(models.WordPiece({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    blank.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    blank.save(str(tmp_path / "tokenizer.json"))
+    metrics, state = Metrics(), ServerState()
+    scheduler = EncodingScheduler(ScriptedEncoder(), metrics, queue_limit=8)
+    model = ServedEncoder(_NAME, 1_700_000_000, load_tokenizer(tmp_path), scheduler)
+    with _serving(model, state, metrics) as url:
+        answer = httpx.post(f"{url}/v1/embeddings", json={"model": _NAME, "input": ["a", " "]}, timeout=_WAIT)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "input.1"
+    assert "makes no tokens" in answer.json()["error"]["message"]
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {

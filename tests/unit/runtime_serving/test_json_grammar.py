@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models
 
 from neuron_localcluster.standins.tiny_llama import tiny_llama
 from neuron_runtime.serving.json_grammar import GrammarBroken, JsonGrammar, UnknownTokens
-from neuron_runtime.serving.sampling import NotFinite, Sampler, SamplingParameters, constrained
+from neuron_runtime.serving.sampling import ConstraintBroken, Sampler, SamplingParameters, constrained
 from support.scripted_engine import END, byte_tokenizer
 
 _BYTES = byte_tokenizer()
@@ -187,5 +187,5 @@ def test_graphs_and_tokenizers_may_know_different_numbers_of_tokens(logits: int)
 def test_a_model_that_rules_out_all_that_is_allowed() -> None:
     logits = np.full(_BYTES.get_vocab_size(), -np.inf, np.float32)
     logits[_BYTES.token_to_id("x")] = 1
-    with pytest.raises(NotFinite, match="rules out"):
+    with pytest.raises(ConstraintBroken, match="rules out"):
         Sampler(SamplingParameters(), _GRAMMAR.start()).choose(logits, int(np.argmax(logits)))

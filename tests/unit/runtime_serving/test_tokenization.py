@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.serving.chat_template import ChatTemplateError
+from neuron_runtime.serving.json_grammar import UnknownTokens
 from neuron_runtime.serving.tokenization import PromptTooLong, is_needed, load_tokenizer
 from support.scripted_engine import END, byte_tokenizer
 
@@ -104,6 +106,27 @@ def test_a_text_that_cannot_fit_is_refused_before_it_is_cut_into_tokens(tmp_path
     assert len(tokenizer.encode_chat([{"role": "user", "content": text}], 10)) == len(text)
     with pytest.raises(PromptTooLong):
         tokenizer.encode_chat([{"role": "user", "content": text + "x"}], 10)
+
+
+def test_white_space_that_makes_no_tokens_does_not_make_a_text_too_long(tmp_path: Path) -> None:
+    words = Tokenizer(models.WordPiece({"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    folder = _snapshot(tmp_path)
+    words.save(str(folder / "tokenizer.json"))
+    tokenizer = load_tokenizer(folder)
+    assert tokenizer.encode_text("a" + 1000 * " " + "b", 2, special=True) == [1, 2]
+    with pytest.raises(PromptTooLong):
+        tokenizer.encode_text(11 * "a ", 2, special=True)
+
+
+def test_ids_with_gaps_cannot_be_held_to_json(tmp_path: Path) -> None:
+    with_gap = {character: number for number, character in enumerate("abc}")} | {"{": 300}
+    folder = _snapshot(tmp_path)
+    Tokenizer(models.BPE(with_gap, [])).save(str(folder / "tokenizer.json"))
+    tokenizer = load_tokenizer(folder)
+    for _ in range(2):
+        with pytest.raises(UnknownTokens, match="gaps"):
+            tokenizer.json_grammar()
 
 
 def test_weights_are_not_fetched_for_the_tokenizer() -> None:
