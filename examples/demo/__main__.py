@@ -63,8 +63,8 @@ def _run(*, detach: bool) -> int:
             code = demo.run()
             if code or detach:
                 return code
-            screen.text("\nIt runs until Ctrl-C.")
             interrupted = 0
+            screen.text("\nIt runs until Ctrl-C.")
             return demo.attend()
         except (KeyboardInterrupt, BrokenPipeError):
             # Ctrl-C reaches the program that reads the output, too, and may end it first.

@@ -118,6 +118,7 @@ def test_langchain(tiny_server: ServingProcess) -> None:
             api_key="none",
             temperature=0,
             max_retries=0,
+            http_client=tiny_server.connections(),
             **parameters,
         )
 

@@ -28,7 +28,7 @@ class ArtifactStore:
             toolchain=SETTINGS.cpu.toolchain,
             source_digest=source,
             shapes=Shapes(
-                max_model_length=512, max_batch_size=4, context_lengths=(64,), token_generation_batches=(1, 4)
+                max_model_length=512, max_batch_size=4, context_lengths=(64,), token_generation_batches=(1, 4, 12)
             ),
             dtype=DType.FLOAT32,
             target=Target.CPU,

@@ -56,7 +56,12 @@ class ServingProcess:
     @property
     def client(self) -> openai.OpenAI:
         """OpenAI's client of it."""
-        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0)
+        return openai.OpenAI(base_url=f"{self.url}/v1", api_key="none", max_retries=0, http_client=self.connections())
+
+    @staticmethod
+    def connections() -> httpx.Client:
+        """Connections that end with their request: what is left at the server is then its own."""
+        return httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), timeout=_WAIT)
 
     def metric(self, name: str) -> float:
         """The value of a metric without labels."""
