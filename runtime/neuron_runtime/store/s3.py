@@ -3,34 +3,30 @@
 Endpoint and credentials come from the environment as boto3 takes them (`AWS_ENDPOINT_URL_S3`, Pod Identity, IRSA).
 """
 
-import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypedDict
 
 import boto3
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-from pydantic import ValidationError
 
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import Digest
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.contract.source import SourceManifest, StoredFile
-from neuron_runtime.contract.store import MANIFEST, StoreLocation
+from neuron_runtime.contract.store import StoreLocation
 
 from .download import Download, download
 from .failures import error_code, is_absent, store_failure
 from .files import Arrived, ByteCount, Report, contained, ignore, is_intact
+from .place import M, Place
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
-
-M = TypeVar("M", ArtifactManifest, SourceManifest)
 
 _UPLOADS = 2
 _COMMIT_ATTEMPTS = 3
@@ -63,57 +59,6 @@ def open_store(location: StoreLocation) -> "Store":
 def everything(_path: str) -> bool:
     """Selects every file of a manifest."""
     return True
-
-
-@dataclass(frozen=True)
-class _Place(Generic[M]):
-    """Where an artifact or a source snapshot lies, and what it is called when it is not there or not right."""
-
-    what: str
-    digest: Digest
-    location: StoreLocation
-    prefix: str
-    kind: type[M]
-    missing_code: FailureCode
-    damaged_code: FailureCode
-
-    @property
-    def key(self) -> str:
-        """Key of the manifest."""
-        return self.prefix + MANIFEST
-
-    @property
-    def uri(self) -> str:
-        """Where the manifest lies, for people."""
-        return self.location.uri(self.key)
-
-    def missing(self) -> ContainerFailure:
-        return ContainerFailure(
-            self.missing_code, f"{self.what} {self.digest} is not committed: there is no {self.uri}"
-        )
-
-    def damaged(self, finding: str) -> ContainerFailure:
-        return ContainerFailure(self.damaged_code, f"{self.uri} is damaged: {finding}")
-
-    def parse(self, body: bytes) -> M:
-        """The manifest in `body`. Raises ContainerFailure."""
-        try:
-            return self.kind.model_validate_json(body)
-        except ValidationError as error:
-            raise self._unreadable(body, error) from error
-
-    def _unreadable(self, body: bytes, error: ValidationError) -> ContainerFailure:
-        try:
-            version = json.loads(body).get("contractVersion")
-        except (ValueError, AttributeError):
-            return self.damaged("it is not a JSON object")
-        if version not in (None, 1):
-            return ContainerFailure(
-                FailureCode.ARTIFACT_INCOMPATIBLE,
-                f"{self.uri} has contract version {version}; this image reads version 1",
-            )
-        first = error.errors()[0]
-        return self.damaged(f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
 
 class Store:
@@ -189,8 +134,8 @@ class Store:
         """Close the connections."""
         self._client.close()
 
-    def _artifact(self, digest: Digest) -> _Place[ArtifactManifest]:
-        return _Place(
+    def _artifact(self, digest: Digest) -> Place[ArtifactManifest]:
+        return Place(
             "artifact",
             digest,
             self._location,
@@ -200,8 +145,8 @@ class Store:
             FailureCode.ARTIFACT_DAMAGED,
         )
 
-    def _source(self, digest: Digest) -> _Place[SourceManifest]:
-        return _Place(
+    def _source(self, digest: Digest) -> Place[SourceManifest]:
+        return Place(
             "source snapshot",
             digest,
             self._location,
@@ -211,7 +156,7 @@ class Store:
             FailureCode.SOURCE_DAMAGED,
         )
 
-    def _read(self, place: _Place[M]) -> M | None:
+    def _read(self, place: Place[M]) -> M | None:
         try:
             body = self._client.get_object(Bucket=self._location.bucket, Key=place.key)["Body"].read()
         except (ClientError, BotoCoreError) as error:
@@ -220,13 +165,13 @@ class Store:
             raise store_failure(error, "get", self._location.bucket, place.key) from error
         return place.parse(body)
 
-    def _put(self, place: _Place[M], manifest: M, folder: Path, report: Report) -> bool:
+    def _put(self, place: Place[M], manifest: M, folder: Path, report: Report) -> bool:
         if self._read(place) is not None:
             return False
         self._upload_all(place, manifest, folder, report)
         return self._commit(place, manifest)
 
-    def _upload_all(self, place: _Place[M], manifest: M, folder: Path, report: Report) -> None:
+    def _upload_all(self, place: Place[M], manifest: M, folder: Path, report: Report) -> None:
         count = ByteCount(sum(file.size for file in manifest.files), report)
         pool = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="s3")
         try:
@@ -245,7 +190,7 @@ class Store:
         except (Boto3Error, BotoCoreError, ClientError) as error:  # boto3 wraps some of what botocore raises
             raise store_failure(_cause(error), "put", self._location.bucket, key) from error
 
-    def _commit(self, place: _Place[M], manifest: M) -> bool:
+    def _commit(self, place: Place[M], manifest: M) -> bool:
         for _ in range(_COMMIT_ATTEMPTS):
             try:
                 self._client.put_object(
@@ -269,7 +214,7 @@ class Store:
 
     def _fetch(
         self,
-        place: _Place[M],
+        place: Place[M],
         files: tuple[StoredFile, ...],
         folder: Path,
         report: Report,
