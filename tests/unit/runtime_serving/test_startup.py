@@ -11,10 +11,9 @@ from typing import Any, cast
 import pytest
 
 from neuron_runtime.contract.artifact import ArtifactManifest
-from neuron_runtime.contract.digests import digest_of
 from neuron_runtime.contract.launch import ServingSpec
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
-from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target
+from neuron_runtime.contract.request import Engine
 from neuron_runtime.contract.store import StoreLocation
 from neuron_runtime.engines.base import Session, Wait
 from neuron_runtime.serving.metrics import Metrics
@@ -22,26 +21,9 @@ from neuron_runtime.serving.startup import Startup
 from neuron_runtime.serving.state import Phase, ServedModel, ServerState
 from neuron_runtime.store import Store
 from support.scripted_engine import ScriptedEngine, ScriptedSession, write_snapshot
+from support.scripted_manifest import SCRIPTED_MANIFEST
 
 _WAIT = 15.0
-_REQUEST = CompileRequest(
-    engine=Engine.CPU,
-    toolchain={"script": "1"},
-    source_digest=digest_of("source"),
-    shapes=Shapes(max_model_length=64, max_batch_size=1, context_lengths=(8,), token_generation_batches=(1,)),
-    dtype=DType.FLOAT32,
-    target=Target.CPU,
-)
-_MANIFEST = ArtifactManifest(
-    digest=_REQUEST.digest,
-    request=_REQUEST,
-    source_commit="c",
-    graphs=(),
-    files=(),
-    tools={},
-    timings={},
-    created_at="2026-01-02T03:04:05Z",
-)
 
 
 class _Engine(ScriptedEngine):
@@ -86,7 +68,7 @@ class _Store:
         check: Callable[[ArtifactManifest], None],
         arrived: Callable[[str], None],
     ) -> None:
-        check(_MANIFEST)
+        check(SCRIPTED_MANIFEST)
         folder.mkdir()
         (folder / "graph").write_text("Done.")
         arrived("graph")
@@ -105,8 +87,8 @@ class _Start:
         self.state, self.metrics, self.engine = ServerState(), Metrics(), _Engine()
         self.store = _Store(self.engine, self.state, failure)
         spec = ServingSpec(
-            artifact_digest=_MANIFEST.digest,
-            source_digest=_REQUEST.source_digest,
+            artifact_digest=SCRIPTED_MANIFEST.digest,
+            source_digest=SCRIPTED_MANIFEST.request.source_digest,
             engine=Engine.CPU,
             store=StoreLocation(bucket="artifacts", domain="shared"),
             served_name="tiny",

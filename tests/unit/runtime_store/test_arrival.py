@@ -8,43 +8,24 @@ from collections.abc import Callable
 import pytest
 
 from neuron_runtime.contract.artifact import ArtifactManifest
-from neuron_runtime.contract.digests import digest_of
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
-from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target
 from neuron_runtime.store import Arrival, Arrived
+from support.scripted_manifest import SCRIPTED_MANIFEST
 
 _WAIT = 15.0
-_REQUEST = CompileRequest(
-    engine=Engine.CPU,
-    toolchain={"script": "1"},
-    source_digest=digest_of("source"),
-    shapes=Shapes(max_model_length=64, max_batch_size=1, context_lengths=(8,), token_generation_batches=(1,)),
-    dtype=DType.FLOAT32,
-    target=Target.CPU,
-)
-_MANIFEST = ArtifactManifest(
-    digest=_REQUEST.digest,
-    request=_REQUEST,
-    source_commit="c",
-    graphs=(),
-    files=(),
-    tools={},
-    timings={},
-    created_at="2026-01-02T03:04:05Z",
-)
 
 
 def test_a_file_is_waited_for_while_others_are_still_on_their_way() -> None:
     graph_used = threading.Event()
 
     def fetch(read: Callable[[ArtifactManifest], None], arrived: Arrived) -> None:
-        read(_MANIFEST)
+        read(SCRIPTED_MANIFEST)
         arrived("graph")
         assert graph_used.wait(_WAIT)
         arrived("weights")
 
     arrival = Arrival(fetch)
-    assert arrival.manifest() == _MANIFEST
+    assert arrival.manifest() == SCRIPTED_MANIFEST
     arrival.file("graph")
     graph_used.set()
     arrival.file("weights")
@@ -57,7 +38,7 @@ def test_a_failure_is_told_to_whoever_waits() -> None:
     damaged = ContainerFailure(FailureCode.ARTIFACT_DAMAGED, "file weights is damaged")
 
     def fetch(read: Callable[[ArtifactManifest], None], arrived: Arrived) -> None:
-        read(_MANIFEST)
+        read(SCRIPTED_MANIFEST)
         raise damaged
 
     arrival = Arrival(fetch)
