@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import concurrent.futures
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,19 +16,18 @@ import httpx
 import numpy as np
 import openai
 import pytest
-import uvicorn
 from hypothesis import HealthCheck, settings
 from langchain_openai import OpenAIEmbeddings
 from schemathesis import Case
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from neuron_runtime.serving.app import build_app
 from neuron_runtime.serving.encoding_scheduler import EncodingScheduler
 from neuron_runtime.serving.metrics import Metrics
 from neuron_runtime.serving.scheduler import Scheduler
 from neuron_runtime.serving.state import Phase, Served, ServedEncoder, ServedModel, ServerState
 from neuron_runtime.serving.tokenization import load_tokenizer
 from support.api_document import api_schema, check_answer
+from support.listening_app import listening
 from support.scripted_encoder import VOCABULARY, ScriptedEncoder, vector_of
 from support.scripted_engine import END, ScriptedSession, byte_tokenizer, write_snapshot
 from support.waiting import wait_for
@@ -61,17 +59,11 @@ class _Running:
 def _serving(model: Served, state: ServerState, metrics: Metrics) -> Iterator[str]:
     model.scheduler.start()
     state.serve(model)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(build_app(state, metrics), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-        http = uvicorn.Server(config)
-        thread = threading.Thread(target=http.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            http.should_exit = True
-            thread.join(_WAIT)
-            model.scheduler.close(_WAIT)
+    try:
+        with listening(state, metrics) as url:
+            yield url
+    finally:
+        model.scheduler.close(_WAIT)
 
 
 def _write_encoder_snapshot(folder: Path) -> None:

@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,15 @@ import httpx
 import numpy as np
 import openai
 import pytest
-import uvicorn
 from tokenizers import Tokenizer, models
 
 from neuron_runtime.engines.base import Sampling
-from neuron_runtime.serving.app import build_app
 from neuron_runtime.serving.metrics import Metrics
 from neuron_runtime.serving.request_body import BODY_LIMIT
 from neuron_runtime.serving.scheduler import Scheduler
 from neuron_runtime.serving.state import Phase, ServedModel, ServerState
 from neuron_runtime.serving.tokenization import load_tokenizer
+from support.listening_app import listening
 from support.scripted_engine import END, MAX_MODEL_LENGTH, ScriptedSession, write_snapshot
 
 _ANSWER = "Grüße, 世界! 👋"
@@ -47,20 +45,6 @@ class _Running:
         self.session.script = self.session.tokenizer.encode(text).ids
 
 
-@contextmanager
-def _listening(state: ServerState, metrics: Metrics) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        config = uvicorn.Config(build_app(state, metrics), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
-        http = uvicorn.Server(config)
-        thread = threading.Thread(target=http.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            http.should_exit = True
-            thread.join(_WAIT)
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[_Running]:
     write_snapshot(tmp_path)
@@ -68,7 +52,7 @@ def server(tmp_path: Path) -> Iterator[_Running]:
     scheduler = Scheduler(session, metrics, queue_limit=1)
     scheduler.start()
     model = ServedModel("tiny/chat", "fp_0123456789", 1_700_000_000, load_tokenizer(tmp_path), scheduler)
-    with _listening(state, metrics) as url:
+    with listening(state, metrics) as url:
         state.serve(model)
         yield _Running(url, state, session, model)
         if session.steps is not None:
@@ -482,7 +466,7 @@ def test_before_it_is_ready() -> None:
     state = ServerState()
     state.enter(Phase.FETCHING)
     state.advance(5, 10)
-    with _listening(state, Metrics()) as url:
+    with listening(state, Metrics()) as url:
         assert httpx.get(f"{url}/healthz").status_code == 200
         ready = httpx.get(f"{url}/readyz")
         assert ready.status_code == 503
