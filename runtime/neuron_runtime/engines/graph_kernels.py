@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch._ops import OpOverload
 
 from .cpu_toolchain import compiler_command
@@ -44,14 +45,18 @@ def build_kernels(kernels: Sequence[Kernel], folder: Path, march: str) -> dict[s
 def _compiled(source: Path, folder: Path, march: str) -> str:
     """The name of the object that a source is compiled to; it stands for all that it is made from."""
     command = [compiler_command(), *_OPTIONS, f"-march={march}", "-c"]
-    content = "\0".join([*command, source.read_text("utf-8")])
+    content = "\0".join([*command, torch.__version__, source.read_text("utf-8")])
     name = f"{source.stem}-{hashlib.sha256(content.encode()).hexdigest()[:16]}.o"
     if (folder / name).exists():
         return name
     # Processes that compile the same at the same time must not see each other's half.
     with tempfile.TemporaryDirectory(dir=folder) as staged:
         made = Path(staged, name)
-        result = subprocess.run([*command, str(source), "-o", str(made)], capture_output=True, text=True)
+        # Torch's C interface is declared there; a graph finds it where it finds all else of torch.
+        headers = Path(torch.__file__).with_name("include")
+        result = subprocess.run(
+            [*command, f"-I{headers}", str(source), "-o", str(made)], capture_output=True, text=True
+        )
         if result.returncode != 0:
             raise RuntimeError(f"{source.name} does not compile: {result.stderr.strip()}")
         made.replace(folder / name)

@@ -9,15 +9,7 @@
 #include <algorithm>
 #include <cstdint>
 
-extern "C" {
-// Of torch's C interface, as far as it is needed here; a graph finds them where it finds the others.
-int32_t aoti_torch_get_data_ptr(void* tensor, void** data);
-int32_t aoti_torch_get_sizes(void* tensor, int64_t** sizes);
-int32_t aoti_torch_empty_strided(int64_t dimensions, const int64_t* sizes, const int64_t* strides, int32_t dtype,
-                                 int32_t device_type, int32_t device_index, void** tensor);
-int32_t aoti_torch_dtype_float32();
-int32_t aoti_torch_device_type_cpu();
-}
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 
 namespace {
 
@@ -124,19 +116,20 @@ void multiply_all(const float* x, const Weight* weights, const float* scales, fl
 }
 
 template <typename Weight>
-int32_t multiply_tensors(void* x, void* weights, void* scales, int64_t outputs, void** result) {
+AOTITorchError multiply_tensors(AtenTensorHandle x, AtenTensorHandle weights, AtenTensorHandle scales, int64_t outputs,
+                                AtenTensorHandle* result) {
   void *from = nullptr, *with = nullptr, *by = nullptr, *to = nullptr;
   int64_t* sizes = nullptr;
-  if (int32_t error = aoti_torch_get_data_ptr(x, &from)) return error;
-  if (int32_t error = aoti_torch_get_data_ptr(weights, &with)) return error;
+  if (AOTITorchError error = aoti_torch_get_data_ptr(x, &from)) return error;
+  if (AOTITorchError error = aoti_torch_get_data_ptr(weights, &with)) return error;
   if (scales != nullptr)
-    if (int32_t error = aoti_torch_get_data_ptr(scales, &by)) return error;
-  if (int32_t error = aoti_torch_get_sizes(x, &sizes)) return error;
+    if (AOTITorchError error = aoti_torch_get_data_ptr(scales, &by)) return error;
+  if (AOTITorchError error = aoti_torch_get_sizes(x, &sizes)) return error;
   const int64_t shape[] = {sizes[0], outputs}, strides[] = {outputs, 1}, inputs = sizes[1];
-  if (int32_t error = aoti_torch_empty_strided(2, shape, strides, aoti_torch_dtype_float32(),
-                                               aoti_torch_device_type_cpu(), 0, result))
+  if (AOTITorchError error = aoti_torch_empty_strided(2, shape, strides, aoti_torch_dtype_float32(),
+                                                      aoti_torch_device_type_cpu(), 0, result))
     return error;
-  if (int32_t error = aoti_torch_get_data_ptr(*result, &to)) return error;
+  if (AOTITorchError error = aoti_torch_get_data_ptr(*result, &to)) return error;
   multiply_all(static_cast<const float*>(from), static_cast<const Weight*>(with), static_cast<const float*>(by),
                static_cast<float*>(to), shape[0], inputs, outputs);
   return 0;
@@ -145,12 +138,14 @@ int32_t multiply_tensors(void* x, void* weights, void* scales, int64_t outputs, 
 }  // namespace
 
 // x: float32[rows, inputs], weights: float32[panels, inputs, 16], both contiguous; *result: float32[rows, outputs].
-extern "C" int32_t aoti_torch_cpu_packed_linear(void* x, void* weights, int64_t outputs, void** result) {
+extern "C" AOTITorchError aoti_torch_cpu_packed_linear(AtenTensorHandle x, AtenTensorHandle weights, int64_t outputs,
+                                                       AtenTensorHandle* result) {
   return multiply_tensors<float>(x, weights, nullptr, outputs, result);
 }
 
 // The same with weights: int8[panels, inputs, 16], of which column c stands for scales[c] times its numbers.
-extern "C" int32_t aoti_torch_cpu_packed_int8_linear(void* x, void* weights, void* scales, int64_t outputs,
-                                                     void** result) {
+extern "C" AOTITorchError aoti_torch_cpu_packed_int8_linear(AtenTensorHandle x, AtenTensorHandle weights,
+                                                            AtenTensorHandle scales, int64_t outputs,
+                                                            AtenTensorHandle* result) {
   return multiply_tensors<int8_t>(x, weights, scales, outputs, result);
 }

@@ -13,15 +13,7 @@
 
 #include <omp.h>
 
-extern "C" {
-// Of torch's C interface, as far as it is needed here; a graph finds them where it finds the others.
-int32_t aoti_torch_get_data_ptr(void* tensor, void** data);
-int32_t aoti_torch_get_sizes(void* tensor, int64_t** sizes);
-int32_t aoti_torch_empty_strided(int64_t dimensions, const int64_t* sizes, const int64_t* strides, int32_t dtype,
-                                 int32_t device_type, int32_t device_index, void** tensor);
-int32_t aoti_torch_dtype_float32();
-int32_t aoti_torch_device_type_cpu();
-}
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
 
 namespace {
 
@@ -213,19 +205,20 @@ void attend_all(const float* queries, const float* keys, const float* values, co
 
 // queries: float32[rows, heads, size], keys and values: float32[slots, positions, shared, size], slots and positions:
 // int64[rows], all contiguous; *result: float32[rows, heads, size].
-extern "C" int32_t aoti_torch_cpu_slot_attention(void* queries, void* keys, void* values, void* slots, void* positions,
-                                                 void** result) {
+extern "C" AOTITorchError aoti_torch_cpu_slot_attention(AtenTensorHandle queries, AtenTensorHandle keys,
+                                                        AtenTensorHandle values, AtenTensorHandle slots,
+                                                        AtenTensorHandle positions, AtenTensorHandle* result) {
   int64_t *sizes = nullptr, *held = nullptr;
-  if (int32_t error = aoti_torch_get_sizes(queries, &sizes)) return error;
-  if (int32_t error = aoti_torch_get_sizes(keys, &held)) return error;
+  if (AOTITorchError error = aoti_torch_get_sizes(queries, &sizes)) return error;
+  if (AOTITorchError error = aoti_torch_get_sizes(keys, &held)) return error;
   const int64_t shape[] = {sizes[0], sizes[1], sizes[2]}, strides[] = {sizes[1] * sizes[2], sizes[2], 1};
-  if (int32_t error = aoti_torch_empty_strided(3, shape, strides, aoti_torch_dtype_float32(),
-                                               aoti_torch_device_type_cpu(), 0, result))
+  if (AOTITorchError error = aoti_torch_empty_strided(3, shape, strides, aoti_torch_dtype_float32(),
+                                                      aoti_torch_device_type_cpu(), 0, result))
     return error;
-  void* tensors[] = {queries, keys, values, slots, positions, *result};
+  const AtenTensorHandle tensors[] = {queries, keys, values, slots, positions, *result};
   void* data[6] = {};
   for (int i = 0; i < 6; ++i)
-    if (int32_t error = aoti_torch_get_data_ptr(tensors[i], data + i)) return error;
+    if (AOTITorchError error = aoti_torch_get_data_ptr(tensors[i], data + i)) return error;
   attend_all(static_cast<const float*>(data[0]), static_cast<const float*>(data[1]), static_cast<const float*>(data[2]),
              static_cast<const int64_t*>(data[3]), static_cast<const int64_t*>(data[4]), static_cast<float*>(data[5]),
              {shape[0], shape[1], shape[2], held[1], held[2]});
