@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import pytest
@@ -34,6 +35,18 @@ def test_answers_do_not_wait_for_acknowledgements() -> None:
         accepted, _ = listener.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the kernel has no such limit")
+def test_a_client_that_never_reads_its_answer_does_not_keep_it_in_memory() -> None:
+    with listen({"BIND_ADDRESS": "127.0.0.1"}, 0, patience=1.0) as listener, _connect(*listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            accepted.settimeout(30)
+            with pytest.raises(TimeoutError) as ended:
+                while True:
+                    accepted.sendall(b"." * 1_000_000)
+            assert ended.value.errno == errno.ETIMEDOUT
 
 
 def test_an_address_that_is_taken_is_named() -> None:
