@@ -23,8 +23,8 @@ doctor: ## Check this machine, and name the package to install for each thing mi
 setup: ## Make .venv from the locked requirements
 	@$(PYTHON) scripts/environment.py
 
-# What only ends things must not first fetch what has changed since they were started.
-$(BIN)/python:
+# What only ends things must not first fetch what has changed since they were started. Written once all is installed.
+.venv/.neuron-operator.json:
 	@$(PYTHON) scripts/environment.py
 
 .PHONY: binaries
@@ -36,7 +36,7 @@ demo: setup ## Compile and serve a model on a local cluster (DETACH=1 leaves it 
 	@$(DEMO) up $(if $(filter 1,$(DETACH)),--detach)
 
 .PHONY: demo-down
-demo-down: $(BIN)/python ## End the demo's processes and keep its data (PURGE=1 deletes it)
+demo-down: .venv/.neuron-operator.json ## End the demo's processes and keep its data (PURGE=1 deletes it)
 	@$(DEMO) down $(if $(filter 1,$(PURGE)),--purge)
 
 .PHONY: picture

@@ -34,6 +34,8 @@ from toolchain import (
 _BEGAN = time.monotonic()
 _LOCK = ROOT / ".cache" / "environment.lock"
 _UV = ENVIRONMENT / "bin" / "uv"
+# uv by itself trusts only the certificates that it brings, and so no proxy of a company; pip trusts the system's.
+_TRUSTING_AS_PIP = {"UV_SYSTEM_CERTS": "true"}
 
 
 class SetupError(Exception):
@@ -106,7 +108,8 @@ def _install_torch(requirement: str) -> str:
     arguments = ["-c", str(LOCKED), requirement]
     impatient = {"UV_HTTP_TIMEOUT": "15", "UV_HTTP_RETRIES": "0"}
     command = _uv_command(["--torch-backend", "cpu", "--dry-run", *arguments])
-    if subprocess.run(command, env=os.environ | impatient, capture_output=True, check=False).returncode == 0:
+    environment = _TRUSTING_AS_PIP | os.environ | impatient
+    if subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0:
         _uv_install(["--torch-backend", "cpu", *arguments])
         return f"installed the CPU build {_installed_torch()}"
     _say("torch's index of CPU builds is out of reach; taking PyPI's build, which brings CUDA (about 3 GB)")
@@ -145,7 +148,7 @@ def _uv_command(arguments: list[str]) -> list[str]:
 
 def _run(command: list[str]) -> None:
     """Run a command with its output shown: downloads show their own progress."""
-    if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
+    if subprocess.run(command, cwd=ROOT, env=_TRUSTING_AS_PIP | os.environ, check=False).returncode != 0:
         raise SetupError(f"this command failed: {' '.join(command)}")
 
 
