@@ -20,6 +20,7 @@ from neuron_runtime.container import OpenEngine, end_process, read_spec, run_as_
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import Digest, short
 from neuron_runtime.contract.launch import COMPILE_SPEC_VARIABLE, WORK_DIR_VARIABLE, CompileSpec
+from neuron_runtime.contract.origin import HuggingFaceOrigin
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode, TerminationMessage
 from neuron_runtime.contract.progress import PROGRESS_PORT, Progress, Stage
 from neuron_runtime.contract.source import is_weights
@@ -96,7 +97,10 @@ class Compilation:
                 raise
             _log.info("%s; the source is fetched from its origin", failure.message)
             damaged = failure.code is FailureCode.SOURCE_DAMAGED
-        manifest = fetch(self._spec.origin, digest, self._source, report, self._check)
+        origin = self._spec.origin
+        if not isinstance(origin, HuggingFaceOrigin):
+            raise ContainerFailure(FailureCode.INVALID_SPEC, f"origins of the kind {origin.kind} are not read")
+        manifest = fetch(origin, digest, self._source, report, self._check)
         put = self._store.replace_source if damaged else self._store.put_source
         put(manifest, self._source, self._report(Stage.FETCHING, "storing the source"))
         return manifest.commit

@@ -27,7 +27,8 @@ from neuron_localcluster.standins.repository import Repositories
 from neuron_localcluster.standins.tiny_llama import tiny_llama
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import Digest, digest_of
-from neuron_runtime.contract.launch import CompileSpec, HuggingFaceOrigin
+from neuron_runtime.contract.launch import CompileSpec
+from neuron_runtime.contract.origin import HuggingFaceOrigin
 from neuron_runtime.contract.outcome import ExitCode, FailureCode, TerminationMessage
 from neuron_runtime.contract.progress import Progress, Stage
 from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target

@@ -29,7 +29,7 @@ from support.hub_process import digest_of_repository, hub_process
 _FETCH = """
 import json, sys
 from pathlib import Path
-from neuron_runtime.contract.launch import HuggingFaceOrigin
+from neuron_runtime.contract.origin import HuggingFaceOrigin
 from neuron_runtime.contract.outcome import ContainerFailure
 from neuron_runtime.sources import fetch
 repo, commit, digest, folder = sys.argv[1:]

@@ -41,16 +41,37 @@ UNKNOWN = "Unknown"
 
 CATALOGUE: dict[str, Entry] = {
     FailureCode.SOURCE_NOT_FOUND.value: Entry(
-        "Check model.huggingFace.repo and model.huggingFace.revision", RetryClass.ACCESS
+        "Check model.huggingFace (repo, revision; a private one needs tokenSecretRef), model.s3.uri or "
+        "model.persistentVolumeClaim.path",
+        RetryClass.ACCESS,
     ),
     FailureCode.SOURCE_ACCESS_DENIED.value: Entry(
-        "Use a public repository in model.huggingFace.repo, or ask the repository's owner for access", RetryClass.ACCESS
+        "Give model.huggingFace.tokenSecretRef a token that was granted access; for model.s3.uri grant the compile "
+        "service account s3:ListBucket and s3:GetObject",
+        RetryClass.ACCESS,
+    ),
+    FailureCode.SOURCE_TOKEN_MISSING.value: Entry(
+        "Create the Secret and key that model.huggingFace.tokenSecretRef names, in the model's namespace",
+        RetryClass.ACCESS,
     ),
     FailureCode.SOURCE_CHANGED.value: Entry(
-        "The files at the pinned commit changed; set model.huggingFace.revision to another commit", RetryClass.OWN
+        "The files are not those that were pinned; set model.huggingFace.revision, model.s3.uri or "
+        "model.persistentVolumeClaim.path to others",
+        RetryClass.OWN,
     ),
     FailureCode.SOURCE_UNREACHABLE.value: Entry(
-        "Check that compile pods reach the model hub (HF_ENDPOINT, proxy, network policy)", RetryClass.TRANSIENT
+        "Check that compile pods reach the source (model.huggingFace.endpoint or HF_ENDPOINT, model.s3.region, proxy, "
+        "network policy)",
+        RetryClass.TRANSIENT,
+    ),
+    FailureCode.SOURCE_RATE_LIMITED.value: Entry(
+        "Nothing: it is asked again by itself. A token in model.huggingFace.tokenSecretRef raises the limit",
+        RetryClass.TRANSIENT,
+    ),
+    FailureCode.SOURCE_UNSAFE.value: Entry(
+        "Use weights in safetensors, and files that lie in the folder itself (model.huggingFace.repo, model.s3.uri or "
+        "model.persistentVolumeClaim.path)",
+        RetryClass.OWN,
     ),
     FailureCode.SOURCE_MISSING.value: Entry(
         "Check that nothing deletes objects below artifactStore.s3.prefix; the source is fetched again",

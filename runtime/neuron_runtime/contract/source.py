@@ -3,6 +3,7 @@
 The operator computes the digest from the hub's metadata; the compile Job computes it again from what it downloaded.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
@@ -13,7 +14,10 @@ from .digests import ContractModel, Digest, digest_of
 
 POOLING = "1_Pooling/config.json"
 
+PICKLE_INDEX = "pytorch_model.bin.index.json"
+
 _WEIGHT_SUFFIX = ".safetensors"
+_PICKLE = re.compile(r"pytorch_model[A-Za-z0-9_-]*\.bin")
 _METADATA_SUFFIXES = (".json", ".jinja", ".model")
 _METADATA_NAMES = frozenset({"merges.txt", "vocab.txt"})
 
@@ -25,15 +29,17 @@ class SourceFile(ContractModel):
     """Relative, with forward slashes; never absolute, never with `..`."""
     size: NonNegativeInt
     content_id: str
-    """Names the content: `lfs-sha256:<hex>` or `git-blob:<hex>` on the Hugging Face hub."""
+    """Names the content: `lfs-sha256:<hex>` or `git-blob:<hex>` on the Hugging Face hub; `s3-etag:<ETag>`, or
+    `s3-version:<version id>:<ETag>` in a bucket that keeps versions; `sha256:<hex>` in a claim."""
 
 
 def is_taken(path: str) -> bool:
     """Whether a file of a repository belongs to the snapshot: safetensors, tokenizer and configuration.
 
     Only files at the top level: subfolders of hub repositories hold other formats of the same weights
-    (`onnx/`, `original/`), and pickled weights (`*.bin`, `*.pt`) are never taken. The one exception: how
-    sentence-transformers makes one vector of many stands in a folder.
+    (`onnx/`, `original/`). The one exception: how sentence-transformers makes one vector of many stands in a folder.
+    Pickled weights and archives are none of them: `taken_files` adds the former where that is allowed, and nothing
+    ever unpacks the latter.
     """
     pure = PurePosixPath(path)
     if path == POOLING:
@@ -43,19 +49,32 @@ def is_taken(path: str) -> bool:
     return pure.name.endswith((_WEIGHT_SUFFIX, *_METADATA_SUFFIXES)) or pure.name in _METADATA_NAMES
 
 
+def is_pickle(path: str) -> bool:
+    """Whether a file is one of a checkpoint's pickles, `pytorch_model*.bin` at the top level."""
+    return _PICKLE.fullmatch(path) is not None
+
+
 def is_weights(path: str) -> bool:
     """Whether a file holds weights: next to them, all other files are small."""
-    return path.endswith(_WEIGHT_SUFFIX)
+    return path.endswith(_WEIGHT_SUFFIX) or is_pickle(path)
 
 
-def taken_files(files: Iterable[SourceFile]) -> tuple[SourceFile, ...]:
-    """The files that belong to the snapshot, sorted by path."""
-    return tuple(sorted((file for file in files if is_taken(file.path)), key=lambda file: file.path))
+def taken_files(files: Iterable[SourceFile], *, allow_pickle: bool = False) -> tuple[SourceFile, ...]:
+    """The files that belong to the snapshot, sorted by path.
+
+    Pickles are among them only if that is allowed and there are no safetensors.
+    """
+    listed = tuple(files)
+    taken = [file for file in listed if is_taken(file.path)]
+    if allow_pickle and not any(is_weights(file.path) for file in taken):
+        taken += [file for file in listed if is_pickle(file.path)]
+    return tuple(sorted(taken, key=lambda file: file.path))
 
 
-def source_digest(files: Iterable[SourceFile]) -> Digest:
+def source_digest(files: Iterable[SourceFile], *, allow_pickle: bool = False) -> Digest:
     """Digest of the taken files. Repository, revision and endpoint are not in it: equal content is an equal source."""
-    return digest_of([[file.path, file.size, file.content_id] for file in taken_files(files)])
+    taken = taken_files(files, allow_pickle=allow_pickle)
+    return digest_of([[file.path, file.size, file.content_id] for file in taken])
 
 
 class StoredFile(ContractModel):
@@ -72,6 +91,9 @@ class SourceManifest(ContractModel):
 
     contract_version: Literal[1] = 1
     digest: Digest
+    """Of the files at the origin. Pickled weights are converted on the way, so it is not one of `files`."""
     repo: str
+    """The origin's `location`, for people."""
     commit: str
+    """The origin's commit, for people; empty where there is none."""
     files: tuple[StoredFile, ...]

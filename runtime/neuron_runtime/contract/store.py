@@ -5,10 +5,16 @@ which is put last and only if absent (`If-None-Match: *`). A file's key holds it
 different bytes for one digest cannot overwrite each other's files below a committed manifest.
 """
 
+import re
+
 from .digests import ContractModel, Digest, hex_part
 from .source import StoredFile
 
 MANIFEST = "manifest.json"
+
+_ARTIFACT_URI = re.compile(
+    r"s3://(?P<bucket>[^/]+)/(?:(?P<prefix>.+)/)?(?P<domain>shared|ns/[^/]+)/artifacts/(?P<hex>[0-9a-f]{64})/?"
+)
 
 
 class StoreLocation(ContractModel):
@@ -19,6 +25,18 @@ class StoreLocation(ContractModel):
     domain: str
     """`ns/<namespace>`, or `shared`."""
     region: str | None = None
+
+    @classmethod
+    def of_artifact(cls, uri: str, region: str | None = None) -> tuple["StoreLocation", Digest] | None:
+        """The store and the digest that an artifact's address names, as `uri(artifact_prefix(digest))` gives it.
+
+        None for an address that is none.
+        """
+        found = _ARTIFACT_URI.fullmatch(uri)
+        if found is None:
+            return None
+        location = cls(bucket=found["bucket"], prefix=found["prefix"] or "", domain=found["domain"], region=region)
+        return location, f"sha256:{found['hex']}"
 
     def artifact_prefix(self, digest: Digest) -> str:
         """Key prefix of an artifact, with a closing slash."""

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any
 
 from neuron_runtime.contract.digests import Digest
-from neuron_runtime.contract.launch import HuggingFaceOrigin
+from neuron_runtime.contract.origin import HuggingFaceOrigin
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.contract.source import SourceFile, SourceManifest, is_weights, source_digest, taken_files
 from neuron_runtime.store.files import ByteCount, Report, contained, describe_files

@@ -62,5 +62,7 @@ def test_exit_codes_tell_failures_of_the_store_apart() -> None:
         FailureCode.ARTIFACT_INCOMPATIBLE,
         FailureCode.SOURCE_MISSING,
         FailureCode.SOURCE_DAMAGED,
+        FailureCode.SOURCE_TOKEN_MISSING,
+        FailureCode.SOURCE_UNSAFE,
     }
     assert len({exit_code_of(code) for code in own}) == len(own)

@@ -48,6 +48,41 @@ def test_nothing_else_is_taken(path: str) -> None:
     assert not is_taken(path)
 
 
+def _file(path: str) -> SourceFile:
+    return SourceFile(path=path, size=1, content_id="git-blob:1")
+
+
+@pytest.mark.parametrize(
+    ("others", "allow_pickle", "taken"),
+    [
+        ((), True, ["pytorch_model-00001-of-00002.bin", "pytorch_model.bin"]),
+        ((), False, []),
+        (("model.safetensors",), True, ["model.safetensors"]),
+        (("onnx/model.safetensors",), True, ["pytorch_model-00001-of-00002.bin", "pytorch_model.bin"]),
+    ],
+)
+def test_pickles_are_taken_only_where_allowed_and_without_safetensors(
+    others: tuple[str, ...], allow_pickle: bool, taken: list[str]
+) -> None:
+    pickles = ["pytorch_model.bin", "pytorch_model-00001-of-00002.bin"]
+    never = [
+        "training_args.bin",
+        "optimizer.bin",
+        "old/pytorch_model.bin",
+        "../pytorch_model.bin",
+        "model.zip",
+        "w.tar",
+    ]
+    files = [_file(path) for path in (*pickles, *never, *others)]
+    assert [file.path for file in taken_files(files, allow_pickle=allow_pickle)] == taken
+
+
+def test_allowing_pickles_changes_nothing_for_safetensors() -> None:
+    files = [_file("model.safetensors"), _file("pytorch_model.bin"), _file("config.json")]
+    assert source_digest(files, allow_pickle=True) == source_digest(files)
+    assert source_digest(files[1:], allow_pickle=True) != source_digest(files[1:])
+
+
 _FILES = st.lists(
     st.builds(
         SourceFile,

@@ -5,7 +5,8 @@ from neuron_operator.api.v1alpha1 import NeuronModel
 from neuron_operator.model.revision import Revision
 from neuron_operator.settings import PlatformSettings
 from neuron_runtime.contract.digests import digest_of, short
-from neuron_runtime.contract.launch import COMPILE_SPEC_VARIABLE, CompileSpec, HuggingFaceOrigin
+from neuron_runtime.contract.launch import COMPILE_SPEC_VARIABLE, CompileSpec
+from neuron_runtime.contract.origin import HuggingFaceOrigin
 from neuron_runtime.contract.progress import PROGRESS_PORT
 
 from . import names
