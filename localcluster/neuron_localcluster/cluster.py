@@ -55,11 +55,14 @@ class Cluster:
         images: Mapping[str, Image] | None = None,
         nodes: Sequence[NodeShape] | None = None,
         hub_root: Path | None = None,
+        controllers: bool = True,
     ) -> None:
+        """Without `controllers` there is no kube-controller-manager and no scheduler: nothing becomes of objects."""
         self.state_dir = state_dir.absolute()
         self._images = images
         self._nodes = nodes
         self._hub_root = hub_root
+        self._controllers = controllers
         self._processes = ProcessTable(str(self.state_dir), self.state_dir / "run", self.state_dir / "logs")
 
     def up(self, progress: Progress = silent) -> None:
@@ -85,10 +88,12 @@ class Cluster:
             standins = [components.hub(kept), components.aws(self.state_dir, kept)]
             clocks = self._start([*storage, *standins], progress)
             self._wait(storage, clocks)
-            clients = [
-                Component(plane.controller_manager(), plane.controller_manager_is_ready),
-                Component(plane.scheduler(), plane.scheduler_is_ready),
-            ]
+            clients = []
+            if self._controllers:
+                clients += [
+                    Component(plane.controller_manager(), plane.controller_manager_is_ready),
+                    Component(plane.scheduler(), plane.scheduler_is_ready),
+                ]
             if kept.nodes:
                 clients.append(components.node_agent(self.state_dir, kept, plane.kubeconfig(identities.NODE_AGENT)))
             clocks |= self._start(clients, progress)

@@ -142,8 +142,9 @@ class ControlPlane:
                 "--use-service-account-credentials",
                 f"--root-ca-file={self.certificates.authority}",
                 f"--controllers={_CONTROLLERS}",
-                "--kube-api-qps=100",
-                "--kube-api-burst=200",
+                # The default of 20 requests a second is what a thousand Jobs would wait for.
+                "--kube-api-qps=500",
+                "--kube-api-burst=1000",
             ),
             inputs=(self.kubeconfig(identities.CONTROLLER_MANAGER),),
         )
