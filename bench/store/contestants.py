@@ -30,7 +30,8 @@ def contestants(client: S3Client, file: StoredFile) -> dict[str, Pull]:
     """By name; all bring the same object with the same client."""
 
     def runtime(folder: Path) -> None:
-        wanted = Download(KEY, file, folder / file.path, FailureCode.ARTIFACT_DAMAGED)
+        damaged = FailureCode.ARTIFACT_DAMAGED
+        wanted = Download(KEY, file.path, file.size, folder / file.path, damaged, sha256=file.sha256)
         download(client, BUCKET, [wanted], ByteCount(file.size, lambda _done, _total: None))
 
     def boto3(folder: Path) -> None:

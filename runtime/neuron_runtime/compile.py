@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
@@ -20,18 +20,21 @@ from neuron_runtime.container import OpenEngine, end_process, read_spec, run_as_
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import Digest, short
 from neuron_runtime.contract.launch import COMPILE_SPEC_VARIABLE, WORK_DIR_VARIABLE, CompileSpec
-from neuron_runtime.contract.origin import HuggingFaceOrigin
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode, TerminationMessage
 from neuron_runtime.contract.progress import PROGRESS_PORT, Progress, Stage
-from neuron_runtime.contract.source import is_weights
+from neuron_runtime.contract.source import SourceManifest, is_weights
 from neuron_runtime.engines import Engine, open_engine
 from neuron_runtime.engines.base import Compiled, CompileProgress
 from neuron_runtime.engines.model_config import read_config
-from neuron_runtime.sources import fetch
+from neuron_runtime.sources import copy_snapshot, open_source
+from neuron_runtime.sources.hub_client import Patience
 from neuron_runtime.store import Report, Store, describe_files, open_store
 
 _log = logging.getLogger("neuron_runtime.compile")
 
+# A hub that limits us is worth waiting for: what was fetched is lost with the pod.
+_PAUSE = 300.0
+_PATIENCE = 900.0
 _TERMINATED = 128 + signal.SIGTERM
 
 
@@ -42,13 +45,23 @@ class Terminated(BaseException):
 class Compilation:
     """One run, from a spec to a committed artifact."""
 
-    def __init__(self, spec: CompileSpec, store: Store, engine: Engine, work_dir: Path, board: ProgressBoard) -> None:
+    def __init__(
+        self,
+        spec: CompileSpec,
+        store: Store,
+        engine: Engine,
+        work_dir: Path,
+        board: ProgressBoard,
+        environment: Mapping[str, str],
+    ) -> None:
         self._spec = spec
         self._store = store
         self._engine = engine
         self._source = work_dir / "source"
         self._output = work_dir / "artifact"
+        self._cache = work_dir / "hugging-face"
         self._board = board
+        self._environment = environment
         self._timings: dict[str, float] = {}
 
     def run(self) -> Digest:
@@ -97,13 +110,25 @@ class Compilation:
                 raise
             _log.info("%s; the source is fetched from its origin", failure.message)
             damaged = failure.code is FailureCode.SOURCE_DAMAGED
-        origin = self._spec.origin
-        if not isinstance(origin, HuggingFaceOrigin):
-            raise ContainerFailure(FailureCode.INVALID_SPEC, f"origins of the kind {origin.kind} are not read")
-        manifest = fetch(origin, digest, self._source, report, self._check)
+        manifest = self._copy(report)
         put = self._store.replace_source if damaged else self._store.put_source
         put(manifest, self._source, self._report(Stage.FETCHING, "storing the source"))
         return manifest.commit
+
+    def _copy(self, report: Report) -> SourceManifest:
+        """Bring the source from its origin into its folder."""
+        spec = self._spec
+        source = open_source(spec.origin, spec.token, self._environment, self._cache, Patience(_PAUSE, _PATIENCE))
+        with closing(source):
+            return copy_snapshot(
+                source,
+                spec.origin,
+                spec.request.source_digest,
+                self._source,
+                report,
+                self._check,
+                allow_pickle=spec.allow_pickle,
+            )
 
     def _check(self) -> None:
         """Refuse a model that the engine cannot compile, before its weights are moved."""
@@ -165,7 +190,7 @@ def run(environment: Mapping[str, str], engines: OpenEngine, port: int = PROGRES
         spec = read_spec(environment, COMPILE_SPEC_VARIABLE, CompileSpec)
         work_dir = Path(variable(environment, WORK_DIR_VARIABLE))
         engine = engines(spec.request.engine)
-        digest = Compilation(spec, open_store(spec.store), engine, work_dir, board).run()
+        digest = Compilation(spec, open_store(spec.store), engine, work_dir, board, environment).run()
         board.post(Progress(stage=Stage.DONE))
         return digest
     finally:

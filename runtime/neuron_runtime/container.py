@@ -1,4 +1,4 @@
-"""What the compile and the serving container share: how they learn what to do, and how they end."""
+"""What the containers share: how they learn what to do, and how they end."""
 
 import errno
 import logging
@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from pydantic import ValidationError
 
@@ -14,9 +14,11 @@ from neuron_runtime.contract import request
 from neuron_runtime.contract.digests import ContractModel
 from neuron_runtime.contract.launch import TERMINATION_MESSAGE_PATH_VARIABLE
 from neuron_runtime.contract.outcome import ContainerFailure, ExitCode, FailureCode, TerminationMessage, exit_code_of
-from neuron_runtime.engines.base import Engine
 
-OpenEngine = Callable[[request.Engine], Engine]
+if TYPE_CHECKING:
+    from neuron_runtime.engines.base import Engine
+
+OpenEngine = Callable[[request.Engine], "Engine"]
 S = TypeVar("S", bound=ContractModel)
 
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -61,7 +63,12 @@ def run_as_container(work: Callable[[], TerminationMessage | None], environment:
         if failure.code is FailureCode.INTERNAL:
             _log.error("unexpected failure", exc_info=error)
         _log.error("%s: %s", failure.code.value, failure.message)
-        _leave(environment, TerminationMessage(code=failure.code, message=failure.message))
+        _leave(
+            environment,
+            TerminationMessage(
+                code=failure.code, message=failure.message, retry_after_seconds=failure.retry_after_seconds
+            ),
+        )
         code = exit_code_of(failure.code)
     end_process(code)
 

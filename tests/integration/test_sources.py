@@ -12,7 +12,7 @@ import resource
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
@@ -27,22 +27,33 @@ from support.addresses import free_port
 from support.hub_process import digest_of_repository, hub_process
 
 _FETCH = """
-import json, sys
+import json, os, sys
+from contextlib import closing
 from pathlib import Path
-from neuron_runtime.contract.origin import HuggingFaceOrigin
+from neuron_runtime.contract.origin import HuggingFaceOrigin, SecretKey
 from neuron_runtime.contract.outcome import ContainerFailure
-from neuron_runtime.sources import fetch
-repo, commit, digest, folder = sys.argv[1:]
-steps = []
+from neuron_runtime.sources import copy_snapshot, open_source
+from neuron_runtime.sources.hub_client import Patience
+repo, commit, digest, folder = sys.argv[1:5]
+options = json.loads(sys.argv[5])
+folder = Path(folder)
+steps, waits = [], []
 try:
-    origin = HuggingFaceOrigin(repo=repo, commit=commit)
-    manifest = fetch(origin, digest, Path(folder), lambda *step: steps.append(step), lambda: None)
+    origin = HuggingFaceOrigin(repo=repo, commit=commit, endpoint=options.get("endpoint"))
+    secret = SecretKey(secret="hf", key="token") if options.get("token") else None
+    patience = Patience(options.get("pause", 60), 600, waits.append)
+    with closing(open_source(origin, secret, os.environ, folder.parent / "cache", patience)) as source:
+        report = lambda *step: steps.append(step)
+        manifest = copy_snapshot(
+            source, origin, digest, folder, report, lambda: None, allow_pickle=options.get("allow_pickle", False)
+        )
 except ContainerFailure as failure:
-    print(json.dumps({"code": failure.code.value, "message": failure.message}))
+    answer = {"code": failure.code.value, "message": failure.message, "after": failure.retry_after_seconds}
 except OSError as error:
-    print(json.dumps({"errno": error.errno}))
+    answer = {"errno": error.errno}
 else:
-    print(json.dumps({"manifest": manifest.to_document(), "last": steps[-1], "modules": "torch" in sys.modules}))
+    answer = {"manifest": manifest.to_document(), "last": steps[-1], "modules": "torch" in sys.modules}
+print(json.dumps(answer | {"waits": waits}))
 """
 _NO_DIGEST = "sha256:" + 64 * "0"
 
@@ -69,12 +80,21 @@ def hub(repository: Repository, tmp_path: Path) -> Iterator[str]:
 
 
 def _fetch(
-    endpoint: str, repo: str, commit: str, digest: str, folder: Path, largest_file: int = resource.RLIM_INFINITY
+    endpoint: str,
+    repo: str,
+    commit: str,
+    digest: str,
+    folder: Path,
+    *,
+    largest_file: int = resource.RLIM_INFINITY,
+    variables: Mapping[str, str] | None = None,
+    **options: object,
 ) -> dict[str, Any]:
     # A home that cannot be written to, as in a pod with a read-only root file system.
     environment = {**os.environ, "HF_ENDPOINT": endpoint, "HOME": "/proc", "XDG_CACHE_HOME": "/proc"}
     environment.pop("HF_HOME", None)
-    command = [sys.executable, "-c", _FETCH, repo, commit, digest, str(folder)]
+    environment |= variables or {}
+    command = [sys.executable, "-c", _FETCH, repo, commit, digest, str(folder), json.dumps(options)]
     finished = subprocess.run(
         command,
         env=environment,
@@ -157,7 +177,9 @@ def test_what_does_not_exist(hub: str, repository: Repository, tmp_path: Path, r
     commit = repository.commit if known_commit else 40 * "0"
     answer = _fetch(hub, repo, commit, _NO_DIGEST, tmp_path / "source")
     assert answer["code"] == FailureCode.SOURCE_NOT_FOUND.value
-    assert f"{repo}@{commit}" in answer["message"]
+    assert repo in answer["message"] and commit in answer["message"]
+    field = "spec.model.huggingFace.repo" if known_commit else "spec.model.huggingFace.revision"
+    assert field in answer["message"]
 
 
 def test_a_hub_that_does_not_answer(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ POOLING = "1_Pooling/config.json"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
 
 _WEIGHT_SUFFIX = ".safetensors"
-_PICKLE = re.compile(r"pytorch_model[A-Za-z0-9_-]*\.bin")
+_PICKLE = re.compile(r"pytorch_model(-\d{1,9}-of-\d{1,9})?\.bin", re.ASCII)
 _METADATA_SUFFIXES = (".json", ".jinja", ".model")
 _METADATA_NAMES = frozenset({"merges.txt", "vocab.txt"})
 
@@ -50,7 +50,7 @@ def is_taken(path: str) -> bool:
 
 
 def is_pickle(path: str) -> bool:
-    """Whether a file is one of a checkpoint's pickles, `pytorch_model*.bin` at the top level."""
+    """Whether a file is one of a checkpoint's pickles: `pytorch_model.bin`, or its shards, at the top level."""
     return _PICKLE.fullmatch(path) is not None
 
 

@@ -1,5 +1,8 @@
-"""Model sources, brought to a local folder and verified. Only the compile Job reads them: servers read the store."""
+"""Model sources, brought to a local folder and verified. Only compile and inspect Jobs read them: servers read the
+store."""
 
-from .hugging_face import fetch
+from .base import Source
+from .opening import open_source
+from .snapshot import copy_snapshot
 
-__all__ = ["fetch"]
+__all__ = ["Source", "copy_snapshot", "open_source"]

@@ -1,4 +1,4 @@
-"""Content ids: what a hub says a file's content is, checked against what was downloaded."""
+"""Content ids: what an origin says a file's content is, checked against what arrived."""
 
 import hashlib
 from pathlib import Path
@@ -9,12 +9,16 @@ from neuron_runtime.store.files import CHUNK, sha256_of
 
 LFS_SHA256 = "lfs-sha256"
 GIT_BLOB = "git-blob"
+SHA256 = "sha256"
+S3_ETAG = "s3-etag"
+S3_VERSION = "s3-version"
+"""Both of S3 name an object, not its content: a file cannot be checked against them."""
 
 
 def content_id(path: Path, scheme: str) -> str:
     """Content id of a local file under a scheme. Raises ContainerFailure(SOURCE_CHANGED) for an unknown scheme."""
-    if scheme == LFS_SHA256:
-        return f"{LFS_SHA256}:{sha256_of(path)}"
+    if scheme in (LFS_SHA256, SHA256):
+        return f"{scheme}:{sha256_of(path)}"
     if scheme == GIT_BLOB:
         return f"{GIT_BLOB}:{_git_blob(path)}"
     raise ContainerFailure(FailureCode.SOURCE_CHANGED, f"{path.name}: content ids of the kind {scheme!r} are not known")
@@ -27,10 +31,19 @@ def is_intact(path: Path, file: SourceFile) -> bool:
     return content_id(path, file.content_id.partition(":")[0]) == file.content_id
 
 
+def md5_of(path: Path) -> str:
+    """MD5 of a file in hexadecimal."""
+    # S3 takes it for the ETag of objects that were put as one; it is not our choice of a hash.
+    return _hash(path, hashlib.md5(usedforsecurity=False))
+
+
 def _git_blob(path: Path) -> str:
     """git's object id of a file: SHA-1 over a header and the content."""
     # git names objects by SHA-1; it is what the hub tells us, not our choice of a hash.
-    digest = hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False)
+    return _hash(path, hashlib.sha1(f"blob {path.stat().st_size}\0".encode(), usedforsecurity=False))
+
+
+def _hash(path: Path, digest: "hashlib._Hash") -> str:
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)

@@ -1,138 +1,170 @@
-"""A Hugging Face repository at one commit, downloaded anonymously and verified file by file.
+"""A Hugging Face repository at a revision, downloaded and verified file by file.
 
-huggingface_hub does the transfer (resume, retries, xet). It reads its settings (`HF_ENDPOINT`, caches, telemetry) from
-the environment when it is imported: so it is imported by the first fetch, once the caches have their place.
+huggingface_hub does the transfer (resume, retries, xet, and the token's way: not to the host that delivers).
 """
 
-import errno
-import logging
-import os
-import re
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from neuron_runtime.contract.digests import Digest
-from neuron_runtime.contract.origin import HuggingFaceOrigin
+from neuron_runtime.contract.origin import SecretKey
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
-from neuron_runtime.contract.source import SourceFile, SourceManifest, is_weights, source_digest, taken_files
-from neuron_runtime.store.files import ByteCount, Report, contained, describe_files
+from neuron_runtime.contract.source import SourceFile
+from neuron_runtime.store.files import ByteCount
 
+from .base import may_be_taken, refuse_strange_names
 from .content import GIT_BLOB, LFS_SHA256, is_intact
+from .hub_client import Patience, prepare
+from .hub_failures import Asked
 
-_LISTING_ATTEMPTS = 3
 _LISTING_TIMEOUT = 20.0
-# Releases of the library differ in which HTTP client they use.
-_LIBRARIES = frozenset({"huggingface_hub", "hf_xet", "httpx", "httpx2"})
-_QUERY = re.compile(r"(https?://[^\s?'\"<>]+)\?[^\s'\"<>]*")
+_PASSING = frozenset({FailureCode.SOURCE_UNREACHABLE})
 
 
-def fetch(
-    origin: HuggingFaceOrigin, expected_digest: Digest, folder: Path, report: Report, check: Callable[[], None]
-) -> SourceManifest:
-    """Bring the files that belong to the snapshot into `folder`; files that are there already are kept.
+class HuggingFaceSource:
+    """A repository of a hub at one revision."""
 
-    `check` is called once all files but the weights are there; what it raises ends the fetch.
+    def __init__(
+        self,
+        repo: str,
+        revision: str,
+        endpoint: str | None,
+        token: str | None,
+        secret: SecretKey | None,
+        cache: Path,
+        patience: Patience,
+    ) -> None:
+        """`cache` is a folder for the library's own files. Raises ContainerFailure(INVALID_SPEC)."""
+        prepare(cache)
+        from huggingface_hub import constants
 
-    Raises ContainerFailure: SOURCE_NOT_FOUND, SOURCE_ACCESS_DENIED, SOURCE_UNREACHABLE, or SOURCE_CHANGED when the
-    repository's files, or the bytes that arrived, are not those that `expected_digest` was made of.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    _prepare_environment(folder.parent / "hugging-face")
-    files = taken_files(_list(origin))
-    found = source_digest(files)
-    if found != expected_digest:
-        raise ContainerFailure(
-            FailureCode.SOURCE_CHANGED,
-            f"{_name(origin)} has the source digest {found}, but {expected_digest} was resolved: "
-            "the repository's history was rewritten, or the hub answers differently than before",
-        )
-    count = ByteCount(sum(file.size for file in files), report)
-    for file in files:
-        if not is_weights(file.path):
-            _bring(origin, file, folder, count)
-    check()
-    for file in files:
-        if is_weights(file.path):
-            _bring(origin, file, folder, count)
-    # The library's own notes about the downloads are no part of the snapshot.
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
-    stored = describe_files(folder, (file.path for file in files))
-    return SourceManifest(digest=found, repo=origin.repo, commit=origin.commit, files=stored)
-
-
-def _prepare_environment(cache: Path) -> None:
-    """Place the library's caches on the volume, since the root file system is read-only, and keep it from phoning."""
-    os.environ.setdefault("HF_HOME", str(cache))
-    os.environ.setdefault("HF_XET_CACHE", str(cache / "xet"))
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    # The library's HTTP client logs every address, and those of downloads are signed: whoever has one may read.
-    for client in ("httpx", "httpx2"):
-        logging.getLogger(client).setLevel(logging.WARNING)
-    # The library itself does so when it tries again.
-    logging.getLogger("huggingface_hub.file_download").addFilter(_unsign)
-
-
-def _list(origin: HuggingFaceOrigin) -> tuple[SourceFile, ...]:
-    """Every file of the repository at the commit."""
-    from huggingface_hub import HfApi
-
-    for attempt in range(1, _LISTING_ATTEMPTS + 1):
-        try:
-            info = HfApi(token=False).model_info(
-                origin.repo, revision=origin.commit, files_metadata=True, timeout=_LISTING_TIMEOUT
+        if endpoint is not None and not endpoint.startswith(("https://", "http://")):
+            raise ContainerFailure(
+                FailureCode.INVALID_SPEC, f"spec.model.huggingFace.endpoint {endpoint!r} is no address of http or https"
             )
-        except Exception as error:  # whatever it is, `_failure` knows it for the hub's, or it is passed on
-            failure = _failure(error, origin)
+        self._endpoint = (endpoint or constants.ENDPOINT).rstrip("/")
+        self._token = token
+        self._patience = patience
+        self._asked = Asked(repo, revision, self._endpoint, secret, self._redact)
+        self._commit = revision
+        self._notes = set[Path]()
+
+    @property
+    def name(self) -> str:
+        """Repository and revision."""
+        return self._asked.name
+
+    @property
+    def commit(self) -> str:
+        """What the revision names."""
+        return self._commit
+
+    def files(self) -> tuple[SourceFile, ...]:
+        """The files at the revision, as the hub lists them."""
+        info = self._ask(self._list)
+        try:
+            self._commit = str(info.sha)
+            siblings = [sibling for sibling in info.siblings or [] if may_be_taken(sibling.rfilename)]
+            refuse_strange_names((sibling.rfilename for sibling in siblings), self.name)
+            return tuple(self._source_file(sibling) for sibling in siblings)
+        except (TypeError, AttributeError, ValueError) as error:
+            raise self._no_hub() from error
+
+    def bring(self, file: SourceFile, target: Path, count: ByteCount) -> None:
+        """Download a file, unless it is there."""
+        if is_intact(target, file):
+            count.add(file.size)
+            return
+        self._ask(lambda: self._download(file, target, count))
+        if not is_intact(target, file):
+            target.unlink(missing_ok=True)
+            raise ContainerFailure(
+                FailureCode.SOURCE_CHANGED,
+                f"{file.path} of {self.name} arrived with another content than {file.content_id}, which "
+                f"{self._endpoint} had listed; a proxy or mirror in between may hold an old copy",
+            )
+
+    def close(self) -> None:
+        """Remove the library's own notes about the downloads: they are no part of the snapshot."""
+        for folder in self._notes:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _ask(self, call: Any) -> Any:
+        """What a call of the library answers, after waiting where that is worth it. Raises ContainerFailure."""
+        try:
+            return self._patience.run(call, self._is_passing)
+        except Exception as error:  # whatever it is, `Asked` knows it for the hub's, or it is passed on
+            failure = self._asked.failure(error)
             if failure is None:
                 raise
-            if failure.code is not FailureCode.SOURCE_UNREACHABLE or attempt == _LISTING_ATTEMPTS:
-                raise failure from error
-            time.sleep(0.5 * 2**attempt)
-        else:
-            return tuple(_source_file(sibling, origin) for sibling in info.siblings or [])
-    raise AssertionError("the last attempt returns or raises")
+            # Errors of the library hold requests, and those the token: none may end up in a log as the cause.
+            raise failure from None
+
+    def _is_passing(self, error: Exception) -> bool:
+        failure = self._asked.failure(error)
+        return failure is not None and failure.code in _PASSING
+
+    def _list(self) -> Any:
+        from huggingface_hub import HfApi
+
+        api = HfApi(endpoint=self._endpoint, token=self._token or False)
+        try:
+            return api.model_info(
+                self._asked.repo, revision=self._asked.revision, files_metadata=True, timeout=_LISTING_TIMEOUT
+            )
+        except (TypeError, KeyError, AttributeError, ValueError) as error:
+            failure = self._asked.failure(error)
+            raise failure or self._no_hub() from None
+
+    def _source_file(self, sibling: Any) -> SourceFile:
+        path = sibling.rfilename
+        if sibling.lfs is not None:
+            return SourceFile(path=path, size=sibling.lfs.size, content_id=f"{LFS_SHA256}:{sibling.lfs.sha256}")
+        if sibling.blob_id is None:
+            raise ContainerFailure(
+                FailureCode.SOURCE_UNREACHABLE,
+                f"{self._endpoint} lists {path} of {self.name} without its content id; it is not a hub that answers "
+                "`blobs=true`",
+            )
+        return SourceFile(path=path, size=sibling.size or 0, content_id=f"{GIT_BLOB}:{sibling.blob_id}")
+
+    def _download(self, file: SourceFile, target: Path, count: ByteCount) -> None:
+        from huggingface_hub import hf_hub_download
+
+        folder = target
+        for _ in Path(file.path).parts:
+            folder = folder.parent
+        self._notes.add(folder / ".cache")
+        progress = _progress_bar(file.size, count)
+        try:
+            hf_hub_download(
+                self._asked.repo,
+                file.path,
+                revision=self._commit,
+                local_dir=folder,
+                endpoint=self._endpoint,
+                token=self._token or False,
+                tqdm_class=progress,
+            )
+        except BaseException:
+            # It is tried again, or the source fails: either way these bytes do not count twice.
+            count.add(-progress.moved)
+            raise
+        count.add(file.size - progress.moved)
+
+    def _redact(self, text: str) -> str:
+        return text.replace(self._token, "(token)") if self._token else text
+
+    def _no_hub(self) -> ContainerFailure:
+        return self._asked.unreachable("it answered something else than a hub does")
 
 
-def _source_file(sibling: Any, origin: HuggingFaceOrigin) -> SourceFile:
-    if sibling.lfs is not None:
-        return SourceFile(
-            path=sibling.rfilename, size=sibling.lfs.size, content_id=f"{LFS_SHA256}:{sibling.lfs.sha256}"
-        )
-    if sibling.blob_id is None:
-        raise ContainerFailure(
-            FailureCode.SOURCE_UNREACHABLE,
-            f"{_endpoint()} lists {sibling.rfilename} of {_name(origin)} without its content id; it is not a hub that "
-            "answers `blobs=true`",
-        )
-    return SourceFile(path=sibling.rfilename, size=sibling.size or 0, content_id=f"{GIT_BLOB}:{sibling.blob_id}")
-
-
-def _bring(origin: HuggingFaceOrigin, file: SourceFile, folder: Path, count: ByteCount) -> None:
-    target = contained(folder, file.path)
-    if is_intact(target, file):
-        count.add(file.size)
-        return
-    _download(origin, file, folder, count)
-    if not is_intact(target, file):
-        target.unlink(missing_ok=True)
-        raise ContainerFailure(
-            FailureCode.SOURCE_CHANGED,
-            f"{file.path} of {_name(origin)} arrived with another content than {file.content_id}, which {_endpoint()} "
-            "had listed; a proxy or mirror in between may hold an old copy",
-        )
-
-
-def _download(origin: HuggingFaceOrigin, file: SourceFile, folder: Path, count: ByteCount) -> None:
-    from huggingface_hub import hf_hub_download
-
-    moved = 0
+def _progress_bar(size: int, count: ByteCount) -> Any:
+    """A class that stands where the library expects a progress bar; its `moved` are the bytes that were counted."""
 
     class Progress:
-        """Stands where the library expects a progress bar."""
+        moved = 0
 
         def __init__(self, *_args: object, **_settings: object) -> None:
             pass
@@ -145,97 +177,10 @@ def _download(origin: HuggingFaceOrigin, file: SourceFile, folder: Path, count: 
         ) -> None:
             pass
 
-        def update(self, size: float | None = 1) -> None:
-            nonlocal moved
+        def update(self, moved: float | None = 1) -> None:
             # Resumed and repeated transfers must not count beyond the file.
-            step = min(int(size or 0), file.size - moved)
-            moved += step
+            step = min(int(moved or 0), size - Progress.moved)
+            Progress.moved += step
             count.add(step)
 
-    try:
-        hf_hub_download(
-            origin.repo,
-            file.path,
-            revision=origin.commit,
-            local_dir=folder,
-            token=False,
-            tqdm_class=Progress,
-        )
-    except Exception as error:  # as above
-        failure = _failure(error, origin)
-        if failure is None:
-            raise
-        raise failure from error
-    count.add(file.size - moved)
-
-
-def _failure(error: Exception, origin: HuggingFaceOrigin) -> ContainerFailure | None:
-    """The failure that an error on the way from the hub stands for; None for errors of another kind."""
-    from huggingface_hub import errors
-
-    name, hub = _name(origin), _endpoint()
-    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
-        return _failure(error.__cause__, origin)
-    if isinstance(error, errors.GatedRepoError):
-        return ContainerFailure(
-            FailureCode.SOURCE_ACCESS_DENIED, f"{name} on {hub} is gated; it cannot be read anonymously"
-        )
-    if isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError | errors.HFValidationError):
-        return ContainerFailure(
-            FailureCode.SOURCE_NOT_FOUND,
-            f"{name} does not exist on {hub}, or is private; check spec.model.huggingFace.repo and revision",
-        )
-    if isinstance(error, errors.RemoteEntryNotFoundError):
-        return ContainerFailure(
-            FailureCode.SOURCE_CHANGED, f"a file that {hub} lists for {name} is gone: {without_queries(str(error))}"
-        )
-    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
-    if status in (401, 403):
-        return ContainerFailure(
-            FailureCode.SOURCE_ACCESS_DENIED, f"{hub} refused to give {name} to an anonymous reader ({status})"
-        )
-    if status == 429:
-        return ContainerFailure(
-            FailureCode.SOURCE_UNREACHABLE, f"{hub} limits the rate of requests (429) for {name}; it passes by waiting"
-        )
-    if "os error 28" in str(error):
-        # hf_xet's words for a full disk, in a RuntimeError.
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-    if not _is_of_the_way(error):
-        return None
-    return ContainerFailure(
-        FailureCode.SOURCE_UNREACHABLE,
-        f"{name} cannot be read from {hub}: {type(error).__name__}: {without_queries(str(error))}; "
-        "check egress and HF_ENDPOINT",
-    )
-
-
-def _is_of_the_way(error: Exception) -> bool:
-    """Whether hub, network or the library in between failed, and not this machine or our own code."""
-    if any(kind.__module__.partition(".")[0] in _LIBRARIES for kind in type(error).__mro__):
-        return True
-    if isinstance(error, OSError):
-        # The library raises bare ones for bodies of another length than announced.
-        return error.errno is None or isinstance(error, ConnectionError | TimeoutError)
-    # hf_xet has no class of its own for most of its errors.
-    return isinstance(error, RuntimeError)
-
-
-def without_queries(text: str) -> str:
-    """A text whose addresses have lost their queries, where signatures are."""
-    return _QUERY.sub(r"\1?...", text)
-
-
-def _unsign(record: logging.LogRecord) -> bool:
-    record.msg, record.args = without_queries(record.getMessage()), None
-    return True
-
-
-def _name(origin: HuggingFaceOrigin) -> str:
-    return f"{origin.repo}@{origin.commit}"
-
-
-def _endpoint() -> str:
-    from huggingface_hub import constants
-
-    return constants.ENDPOINT
+    return Progress

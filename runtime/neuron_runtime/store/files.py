@@ -42,15 +42,18 @@ class ByteCount:
 
 
 def contained(folder: Path, path: str, damaged: FailureCode = FailureCode.ARTIFACT_DAMAGED) -> Path:
-    """Where a manifest's path lies below `folder`. Raises ContainerFailure(`damaged`) for one that leaves it.
+    """Where a path of a manifest or of a source lies below `folder`. Raises ContainerFailure(`damaged`) for one that
+    leaves it.
 
-    A manifest is data that somebody with access to the bucket wrote: it must not choose what we overwrite.
+    Both are data that somebody else wrote: they must not choose what we overwrite. Nothing here unpacks archives, so
+    these are all the paths there are.
     """
     pure = PurePosixPath(path)
     if pure.is_absolute() or not pure.parts or ".." in pure.parts or "\\" in path or "\0" in path:
+        who = "source" if damaged is FailureCode.SOURCE_UNSAFE else "manifest"
         raise ContainerFailure(
             damaged,
-            f"the manifest names the file {path!r}, which is not a relative path below its folder",
+            f"the {who} names the file {path!r}, which is not a relative path below its folder",
         )
     return folder.joinpath(*pure.parts)
 

@@ -1,17 +1,12 @@
-"""The store on S3: manifests commit folders of files, and readers believe nothing that they have not hashed.
-
-Endpoint and credentials come from the environment as boto3 takes them (`AWS_ENDPOINT_URL_S3`, Pod Identity, IRSA).
-"""
+"""The store on S3: manifests commit folders of files, and readers believe nothing that they have not hashed."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-import boto3
 from boto3.exceptions import Boto3Error
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from neuron_runtime.contract.artifact import ArtifactManifest
@@ -20,6 +15,7 @@ from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.contract.source import SourceManifest, StoredFile
 from neuron_runtime.contract.store import StoreLocation
 
+from .client import open_client
 from .download import Download, download
 from .failures import error_code, is_absent, store_failure
 from .files import Arrived, ByteCount, Report, contained, ignore, is_intact
@@ -31,17 +27,6 @@ if TYPE_CHECKING:
 _UPLOADS = 2
 _COMMIT_ATTEMPTS = 3
 _LOST = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
-_CONFIG = Config(
-    connect_timeout=5,
-    read_timeout=60,
-    retries={"mode": "standard", "total_max_attempts": 5},
-    max_pool_connections=16,
-    tcp_keepalive=True,
-    user_agent_extra="neuron-runtime",
-    # S3-compatible stores know no CRC trailers. What guards the content is the manifest's SHA-256.
-    request_checksum_calculation="when_required",
-    response_checksum_validation="when_required",
-)
 _TRANSFER = TransferConfig(
     multipart_threshold=64 * 1024 * 1024, multipart_chunksize=16 * 1024 * 1024, max_concurrency=4
 )
@@ -49,10 +34,7 @@ _TRANSFER = TransferConfig(
 
 def open_store(location: StoreLocation) -> "Store":
     """Open the part of a bucket that `location` names. Raises ContainerFailure when no client can be made."""
-    try:
-        client: S3Client = boto3.session.Session().client("s3", region_name=location.region, config=_CONFIG)
-    except (BotoCoreError, ValueError) as error:
-        raise store_failure(error, "get", location.bucket, location.prefix) from error
+    client = open_client(location.bucket, location.prefix, location.region)
     return Store(client, location)
 
 
@@ -222,23 +204,28 @@ class Store:
         arrived: Arrived = ignore,
     ) -> None:
         chosen = [
-            Download(
-                self._location.file_key(place.prefix, file),
+            (
                 file,
-                contained(folder, file.path, place.damaged_code),
-                place.damaged_code,
+                Download(
+                    self._location.file_key(place.prefix, file),
+                    file.path,
+                    file.size,
+                    contained(folder, file.path, place.damaged_code),
+                    place.damaged_code,
+                    sha256=file.sha256,
+                ),
             )
             for file in sorted(files, key=lambda file: file.size)
             if wanted(file.path)
         ]
-        count = ByteCount(sum(item.file.size for item in chosen), report)
+        count = ByteCount(sum(file.size for file, _ in chosen), report)
         missing = list[Download]()
-        for item in chosen:
-            if not is_intact(item.target, item.file):
+        for file, item in chosen:
+            if not is_intact(item.target, file):
                 missing.append(item)
                 continue
-            count.add(item.file.size)
-            arrived(item.file.path)
+            count.add(file.size)
+            arrived(file.path)
         download(self._client, self._location.bucket, missing, count, arrived)
 
 

@@ -1,0 +1,163 @@
+"""Entry point of the inspect container: `python -m neuron_runtime.inspect`.
+
+Reads its InspectSpec from the environment, looks at the source or the artifact that it names, and ends with what it
+found in its termination message. It moves metadata alone, and imports no engine.
+"""
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NoReturn
+
+from neuron_runtime.container import read_spec, run_as_container, variable
+from neuron_runtime.contract.inspection import (
+    FACTS_LIMIT,
+    ArtifactFacts,
+    CompiledArtifact,
+    HuggingFaceRevision,
+    InspectSpec,
+    SourceFacts,
+    WeightFormat,
+)
+from neuron_runtime.contract.launch import INSPECT_SPEC_VARIABLE, WORK_DIR_VARIABLE
+from neuron_runtime.contract.model_config import planning_config
+from neuron_runtime.contract.origin import HuggingFaceOrigin, Origin
+from neuron_runtime.contract.outcome import ContainerFailure, FailureCode, TerminationMessage
+from neuron_runtime.contract.source import SourceFile, is_pickle, is_weights, source_digest, taken_files
+from neuron_runtime.sources import Source, open_source
+from neuron_runtime.sources.hub_client import Patience
+from neuron_runtime.store import open_store
+from neuron_runtime.store.files import ByteCount
+
+_CONFIG = "config.json"
+_LARGEST_CONFIG = 1024 * 1024
+# The Job that does this is cheap to start again.
+_PAUSE = 30.0
+_PATIENCE = 60.0
+
+
+def run(environment: Mapping[str, str]) -> TerminationMessage:
+    """Look at what the environment asks for. Raises ContainerFailure."""
+    spec = read_spec(environment, INSPECT_SPEC_VARIABLE, InspectSpec)
+    work_dir = Path(variable(environment, WORK_DIR_VARIABLE))
+    if isinstance(spec.target, CompiledArtifact):
+        message = TerminationMessage(artifact=_artifact_facts(spec.target, work_dir))
+    else:
+        message = TerminationMessage(source=_source_facts(spec, environment, work_dir))
+    size = len(message.to_json().encode())
+    if size > FACTS_LIMIT:
+        raise ContainerFailure(
+            FailureCode.ARTIFACT_INCOMPATIBLE, f"what there is to say takes {size} bytes, more than {FACTS_LIMIT}"
+        )
+    return message
+
+
+def _source_facts(spec: InspectSpec, environment: Mapping[str, str], work_dir: Path) -> SourceFacts:
+    assert not isinstance(spec.target, CompiledArtifact)  # noqa: S101 - the caller's case
+    patience = Patience(_PAUSE, _PATIENCE)
+    with closing(open_source(spec.target, spec.token, environment, work_dir / "hugging-face", patience)) as source:
+        files = taken_files(source.files(), allow_pickle=spec.allow_pickle)
+        weights = [file.path for file in files if is_weights(file.path)]
+        if not weights:
+            raise _unsupported(source, _no_weights(spec.allow_pickle))
+        return SourceFacts(
+            origin=_pinned(spec, source),
+            digest=source_digest(files, allow_pickle=spec.allow_pickle),
+            size_bytes=sum(file.size for file in files),
+            weights=WeightFormat.PICKLE if is_pickle(weights[0]) else WeightFormat.SAFETENSORS,
+            config=planning_config(_config(source, files, work_dir)),
+        )
+
+
+def _pinned(spec: InspectSpec, source: Source) -> Origin:
+    target = spec.target
+    assert not isinstance(target, CompiledArtifact)  # noqa: S101 - the caller's case
+    if isinstance(target, HuggingFaceRevision):
+        return HuggingFaceOrigin(repo=target.repo, commit=source.commit, endpoint=target.endpoint)
+    return target
+
+
+def _config(source: Source, files: tuple[SourceFile, ...], work_dir: Path) -> Mapping[str, Any]:
+    """The source's `config.json`."""
+    found = [file for file in files if file.path == _CONFIG]
+    if not found:
+        raise _unsupported(source, f"has no {_CONFIG}")
+    if found[0].size > _LARGEST_CONFIG:
+        raise _unsupported(source, f"has a {_CONFIG} of {found[0].size} bytes; {_LARGEST_CONFIG} is the most")
+    folder = work_dir / "source"
+    folder.mkdir(parents=True, exist_ok=True)
+    source.bring(found[0], folder / _CONFIG, ByteCount(0, _silent))
+    config = _parse(folder / _CONFIG)
+    if config is None:
+        raise _unsupported(source, f"has a {_CONFIG} that is no JSON object")
+    return config
+
+
+def _artifact_facts(target: CompiledArtifact, work_dir: Path) -> ArtifactFacts:
+    """Facts of an artifact. Raises ContainerFailure: ARTIFACT_MISSING, ARTIFACT_DAMAGED for one whose manifest has
+    another digest than was asked for, SOURCE_MISSING, SOURCE_DAMAGED, or the store's codes."""
+    with closing(open_store(target.store)) as store:
+        manifest = store.read_artifact_manifest(target.digest)
+        if manifest is None:
+            uri = target.store.uri(target.store.artifact_prefix(target.digest))
+            raise ContainerFailure(
+                FailureCode.ARTIFACT_MISSING,
+                f"there is no artifact at {uri}; check spec.model.compiledArtifact.uri and digest",
+            )
+        folder = work_dir / "source"
+        source = store.fetch_source(
+            manifest.request.source_digest, folder, _silent, wanted=lambda path: path == _CONFIG
+        )
+    return ArtifactFacts(
+        request=manifest.request,
+        size_bytes=manifest.size_bytes,
+        created_at=manifest.created_at,
+        source_commit=_short(source.commit),
+        source_location=_short(source.repo),
+        source_size_bytes=sum(file.size for file in source.files),
+        config=planning_config(_parse(folder / _CONFIG) or {}),
+    )
+
+
+def _parse(path: Path) -> Mapping[str, Any] | None:
+    """A JSON object; None for a file that holds none."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _no_weights(allow_pickle: bool) -> str:
+    if allow_pickle:
+        return "has no weights: neither *.safetensors nor pytorch_model*.bin at its top level"
+    return (
+        "has no *.safetensors at its top level; pytorch_model*.bin is read only with spec.model.allowPickle, which "
+        "means to trust whoever made it"
+    )
+
+
+def _unsupported(source: Source, finding: str) -> ContainerFailure:
+    return ContainerFailure(FailureCode.UNSUPPORTED_MODEL, f"{source.name} {finding}")
+
+
+def _short(text: str) -> str:
+    """Somebody else's text, as far as it may be told again."""
+    return "".join(character for character in text[:256] if character.isprintable())
+
+
+def _silent(_done: int, _total: int) -> None:
+    """Files so small that nobody has to be told."""
+
+
+def main() -> NoReturn:
+    """Run as the container's process, and end it."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    run_as_container(lambda: run(os.environ), os.environ)
+
+
+if __name__ == "__main__":
+    main()
