@@ -8,11 +8,8 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
@@ -21,40 +18,13 @@ from typing import Any
 import pytest
 
 from neuron_localcluster.standins.repository import Repositories, Repository
+from neuron_runtime.contract.origin import HuggingFaceOrigin
 from neuron_runtime.contract.outcome import FailureCode
 from neuron_runtime.contract.source import SourceFile, SourceManifest, source_digest
 from support.addresses import free_port
 from support.hub_process import digest_of_repository, hub_process
+from support.source_process import copy_source
 
-_FETCH = """
-import json, os, sys
-from contextlib import closing
-from pathlib import Path
-from neuron_runtime.contract.origin import HuggingFaceOrigin, SecretKey
-from neuron_runtime.contract.outcome import ContainerFailure
-from neuron_runtime.sources import copy_snapshot, open_source
-from neuron_runtime.sources.hub_client import Patience
-repo, commit, digest, folder = sys.argv[1:5]
-options = json.loads(sys.argv[5])
-folder = Path(folder)
-steps, waits = [], []
-try:
-    origin = HuggingFaceOrigin(repo=repo, commit=commit, endpoint=options.get("endpoint"))
-    secret = SecretKey(secret="hf", key="token") if options.get("token") else None
-    patience = Patience(options.get("pause", 60), 600, waits.append)
-    with closing(open_source(origin, secret, os.environ, folder.parent / "cache", patience)) as source:
-        report = lambda *step: steps.append(step)
-        manifest = copy_snapshot(
-            source, origin, digest, folder, report, lambda: None, allow_pickle=options.get("allow_pickle", False)
-        )
-except ContainerFailure as failure:
-    answer = {"code": failure.code.value, "message": failure.message, "after": failure.retry_after_seconds}
-except OSError as error:
-    answer = {"errno": error.errno}
-else:
-    answer = {"manifest": manifest.to_document(), "last": steps[-1], "modules": "torch" in sys.modules}
-print(json.dumps(answer | {"waits": waits}))
-"""
 _NO_DIGEST = "sha256:" + 64 * "0"
 
 
@@ -79,33 +49,9 @@ def hub(repository: Repository, tmp_path: Path) -> Iterator[str]:
         yield endpoint
 
 
-def _fetch(
-    endpoint: str,
-    repo: str,
-    commit: str,
-    digest: str,
-    folder: Path,
-    *,
-    largest_file: int = resource.RLIM_INFINITY,
-    variables: Mapping[str, str] | None = None,
-    **options: object,
-) -> dict[str, Any]:
-    # A home that cannot be written to, as in a pod with a read-only root file system.
-    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HOME": "/proc", "XDG_CACHE_HOME": "/proc"}
-    environment.pop("HF_HOME", None)
-    environment |= variables or {}
-    command = [sys.executable, "-c", _FETCH, repo, commit, digest, str(folder), json.dumps(options)]
-    finished = subprocess.run(
-        command,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY)),
-    )
-    assert finished.returncode == 0, finished.stderr
-    answer: dict[str, Any] = json.loads(finished.stdout)
-    return answer | {"log": finished.stderr}
+def _fetch(endpoint: str, repo: str, commit: str, digest: str, folder: Path, **options: Any) -> dict[str, Any]:
+    origin = HuggingFaceOrigin(repo=repo, commit=commit).to_document()
+    return copy_source(origin, digest, folder, {"HF_ENDPOINT": endpoint}, **options)
 
 
 @contextmanager
@@ -136,7 +82,7 @@ def test_the_snapshot_arrives_and_is_described(hub: str, repository: Repository,
         assert (folder / file.path).read_bytes() == (repository.folder / file.path).read_bytes()
     total = sum(file.size for file in manifest.files)
     assert answer["last"] == [total, total]
-    assert not answer["modules"]
+    assert not answer["torch"]
 
 
 def test_files_that_are_wrong_are_fetched_again(hub: str, repository: Repository, tmp_path: Path) -> None:
