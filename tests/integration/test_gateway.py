@@ -333,6 +333,25 @@ async def test_a_server_that_is_busy_says_when_to_come_back() -> None:
     assert raised.value.after == 7
 
 
+async def test_a_password_for_the_server_in_netrc_is_nothing_to_us(
+    access: ClusterAccess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password secret")
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with Gateway(access) as gateway:
+        assert await gateway.get(SERVICE, Key("default", "kubernetes")) is not None
+
+
+async def test_a_proxy_that_the_environment_names_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = b'{"items": []}'
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    async with _answering(answer) as proxy:
+        monkeypatch.setenv("http_proxy", proxy)
+        async with Gateway(ClusterAccess("http://api.example")) as gateway:
+            assert await gateway.list(SERVICE) == []
+
+
 async def test_a_server_that_is_not_there_is_transient() -> None:
     async with Gateway(ClusterAccess("https://127.0.0.1:1")) as gateway:
         with pytest.raises(Transient, match=r"127\.0\.0\.1:1"):

@@ -8,6 +8,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import yaml
 
@@ -39,6 +41,15 @@ class ClusterAccess:
             return Path(self.token_file).read_text().strip()
         return self.token
 
+    def is_behind_proxy(self) -> bool:
+        """Whether the environment names a proxy for this server.
+
+        Only then may clients look at the environment: aiohttp does so in threads, twice for each request, and refuses
+        every request to a server for which a `.netrc` has a password, since ours carry a token already.
+        """
+        url = urlsplit(self.server)
+        return url.scheme in getproxies() and not proxy_bypass(url.hostname or "")
+
     def connection(self) -> dict[str, Any]:
         """The same as arguments of `kopf.ConnectionInfo`."""
         return {
@@ -49,8 +60,8 @@ class ClusterAccess:
             "certificate_path": self.certificate_file,
             "private_key_path": self.key_file,
             "insecure": self.insecure or None,
-            # As the gateway's client does, and every other Kubernetes client: through a proxy where one is set.
-            "trust_env": True,
+            # As every other Kubernetes client does: through a proxy where one is set.
+            "trust_env": self.is_behind_proxy(),
         }
 
 

@@ -46,6 +46,7 @@ class Gateway:
         configuration.key_file = access.key_file
         configuration.verify_ssl = not access.insecure
         configuration.connection_pool_maxsize = _CONNECTIONS
+        configuration.client_session_kwargs = {"trust_env": access.is_behind_proxy()}
         self._client = ApiClient(configuration)
 
     async def __aenter__(self) -> "Gateway":

@@ -16,6 +16,7 @@ import kopf
 
 from neuron_operator.api.objects import Key, Kind, Manifest, key_of
 
+from .no_storage import NoEssence, NoProgress
 from .snapshot import Snapshot
 
 Connection = Callable[[], dict[str, Any]]
@@ -146,10 +147,10 @@ def settings(child_kinds: Sequence[Kind], child_selector: str) -> kopf.OperatorS
     configured.watching.connect_timeout = 10
     for kind in child_kinds:
         configured.watching.label_selectors[kind.plural] = child_selector
-    # Never used, since no handler of ours stores anything; named so that nothing foreign appears if one ever does.
+    # Never used, since no handler of ours needs one; named so that nothing foreign appears if one ever does.
     configured.persistence.finalizer = f"{_DOMAIN}/finalizer"
-    configured.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=_DOMAIN)
-    configured.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=_DOMAIN)
+    configured.persistence.progress_storage = NoProgress()
+    configured.persistence.diffbase_storage = NoEssence()
     return configured
 
 

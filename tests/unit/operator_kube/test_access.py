@@ -110,3 +110,15 @@ def test_credentials_that_are_not_read_here_are_refused_with_the_ones_that_are(k
     kubeconfig({"exec": {"command": "aws"}})
     with pytest.raises(NoClusterAccess, match="use token, tokenFile"):
         cluster_access()
+
+
+def test_clients_look_at_the_environment_only_where_it_names_a_proxy_for_the_server(
+    kubeconfig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubeconfig({"token": "t"})
+    found = cluster_access()
+    assert found.connection()["trust_env"] is False
+    monkeypatch.setenv("https_proxy", "http://proxy.example:3128")
+    assert found.connection()["trust_env"] is True
+    monkeypatch.setenv("no_proxy", "api.example")
+    assert found.connection()["trust_env"] is False

@@ -70,6 +70,11 @@ def test_kopf_stores_and_posts_nothing_and_every_wait_is_finite() -> None:
     assert settings.posting.enabled is False
     assert settings.scanning.disabled is True
     assert settings.persistence.finalizer.startswith("neuron-operator.dev/")
+    body, patch = kopf.Body({"metadata": {"labels": {"a": "b"}}, "spec": {"c": "d"}}), kopf.Patch()
+    essence = settings.persistence.diffbase_storage.build(body=body)
+    settings.persistence.diffbase_storage.store(body=body, patch=patch, essence=essence)
+    settings.persistence.progress_storage.touch(body=body, patch=patch, value="now")
+    assert not patch
     waits = (
         settings.networking.request_timeout,
         settings.networking.connect_timeout,
