@@ -54,6 +54,24 @@ class Identities(_Settings):
     serving_annotations: dict[str, str] = Field(default_factory=dict)
 
 
+class ProxySettings(_Settings):
+    """The proxy that pods reach hubs and AWS through. Empty: none."""
+
+    http_proxy: str = ""
+    https_proxy: str = ""
+    no_proxy: str = ""
+
+
+class TrustedCertificates(_Settings):
+    """Certificates that pods trust, as one PEM file: the system's and those of the platform.
+
+    A ConfigMap of this name has to be in every namespace that has a model; trust-manager, for example, puts it there.
+    """
+
+    config_map_name: str
+    key: str = "ca.crt"
+
+
 class PlatformSettings(_Settings):
     """All platform settings. Unknown names are an error, so that a typing mistake does not go unnoticed."""
 
@@ -62,8 +80,10 @@ class PlatformSettings(_Settings):
     hugging_face: HuggingFaceSettings = HuggingFaceSettings()
     cpu: CPUEngineSettings
     identities: Identities = Identities()
+    proxy: ProxySettings = ProxySettings()
+    trusted_certificates: TrustedCertificates | None = None
     pod_environment: dict[str, str] = Field(default_factory=dict)
-    """Environment of compile and serving pods: endpoints, proxies."""
+    """Further environment of inspect, compile and serving pods, such as endpoints."""
     workers: PositiveInt = 32
     """Models that are reconciled at the same time."""
 

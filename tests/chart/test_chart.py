@@ -94,6 +94,9 @@ def test_an_older_kubernetes_is_refused(helm: Helm) -> None:
         ("image.digest=latest", "/image/digest"),
         ("crds.install=maybe", "/crds/install"),
         ("platform.workers=0", "/platform/workers"),
+        ("platform.proxy.httpsProxy=proxy:3128", "/platform/proxy/httpsProxy"),
+        ("platform.proxy.httpsProxy=http://user:password@proxy:3128", "/platform/proxy/httpsProxy"),
+        ("platform.trustedCertificates.key=ca.crt", "/platform/trustedCertificates"),
     ],
 )
 def test_wrong_values_are_refused_by_name(helm: Helm, setting: str, path: str) -> None:
@@ -120,11 +123,13 @@ def test_the_settings_are_those_that_the_operator_reads(render: Render, tmp_path
     assert settings.artifact_sharing is ArtifactSharing.NAMESPACE
     assert settings.default_artifact_store is None
     assert settings.identities.manage
+    assert settings.trusted_certificates is None
     file.write_text(
         settings_text(
             render(
                 *("--set", "platform.workers=3"),
                 *("--set", "platform.defaultArtifactStore.bucket=artifacts"),
+                *("--set", "platform.proxy.httpsProxy=http://proxy:3128"),
                 *("--set", "platform.podEnvironment.HF_ENDPOINT=http://hub"),
                 *("--set", r"platform.identities.servingAnnotations.eks\.amazonaws\.com/role-arn=arn:x"),
             )
@@ -134,6 +139,7 @@ def test_the_settings_are_those_that_the_operator_reads(render: Render, tmp_path
     assert settings.workers == 3
     assert settings.default_artifact_store is not None
     assert settings.default_artifact_store.bucket == "artifacts"
+    assert settings.proxy.https_proxy == "http://proxy:3128"
     assert settings.pod_environment == {"HF_ENDPOINT": "http://hub"}
     assert settings.identities.serving_annotations == {"eks.amazonaws.com/role-arn": "arn:x"}
 
@@ -170,6 +176,38 @@ def test_the_environment_names_the_settings_that_are_mounted(render: Render) -> 
     assert file in one(render(), "ConfigMap")["data"]
 
 
+def test_the_operator_takes_the_platforms_proxy_and_still_reaches_the_api_server(render: Render) -> None:
+    proxy = ("--set", "platform.proxy.httpsProxy=http://proxy:3128", "--set", r"platform.proxy.noProxy=.internal\,.svc")
+    environment = {entry["name"]: entry.get("value") for entry in container(render(*proxy))["env"]}
+    assert environment["HTTPS_PROXY"] == environment["https_proxy"] == "http://proxy:3128"
+    assert "HTTP_PROXY" not in environment
+    assert environment["NO_PROXY"] == environment["no_proxy"]
+    direct = str(environment["NO_PROXY"]).split(",")
+    assert direct[:3] == [".internal", ".svc", "$(KUBERNETES_SERVICE_HOST)"]
+    assert {"169.254.170.23", "169.254.169.254"} <= set(direct)
+
+
+def test_the_operator_trusts_the_platforms_certificates(render: Render, tmp_path: Path) -> None:
+    manifests = render("--set", "platform.trustedCertificates.configMapName=bundle")
+    found = container(manifests)
+    (volume,) = (
+        volume
+        for volume in one(manifests, "Deployment")["spec"]["template"]["spec"]["volumes"]
+        if volume["name"] == "certificates"
+    )
+    assert volume["configMap"]["name"] == "bundle"
+    (mount,) = (mount for mount in found["volumeMounts"] if mount["name"] == "certificates")
+    files = {entry["name"]: entry["value"] for entry in found["env"] if entry.get("value", "").endswith("/ca.crt")}
+    assert set(files) == {"AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"}
+    assert set(files.values()) == {f"{mount['mountPath']}/{volume['configMap']['items'][0]['path']}"}
+    # The key's default is the settings' own: pods look for what the operator looks for.
+    file = tmp_path / "settings.yaml"
+    file.write_text(settings_text(manifests))
+    trusted = load(file).trusted_certificates
+    assert trusted is not None
+    assert (trusted.config_map_name, trusted.key) == ("bundle", volume["configMap"]["items"][0]["key"])
+
+
 def test_the_image_is_the_version_unless_a_digest_is_given(render: Render) -> None:
     assert container(render())["image"] == f"neuron-operator.dev/operator:{__version__}"
     digest = f"sha256:{'0' * 64}"
@@ -189,6 +227,10 @@ def test_rights_are_exactly_those_in_use(render: Render) -> None:
         ("events.k8s.io", "events"): {"create"},
         ("coordination.k8s.io", "leases"): {"get", "create", "update"},
     }
+
+
+def test_no_right_reaches_a_secret(render: Render) -> None:
+    assert not [resource for _, resource in verbs(render()) if resource in {"secrets", "*"}]
 
 
 def test_identities_of_the_platform_are_read_only(render: Render) -> None:

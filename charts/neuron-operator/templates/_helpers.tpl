@@ -41,5 +41,41 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if not $platform.defaultArtifactStore -}}
 {{- $platform = omit $platform "defaultArtifactStore" -}}
 {{- end -}}
+{{- if not $platform.trustedCertificates -}}
+{{- $platform = omit $platform "trustedCertificates" -}}
+{{- end -}}
 {{- toYaml $platform -}}
+{{- end -}}
+
+{{/* Where the operator's container finds the certificates that the platform trusts. */}}
+{{- define "neuron-operator.certificatesDir" -}}
+/etc/trusted-certificates
+{{- end -}}
+
+{{/* The platform's proxy and certificates as the operator's own environment. */}}
+{{- define "neuron-operator.platformEnvironment" -}}
+{{- $proxy := .Values.platform.proxy -}}
+{{- if or $proxy.httpProxy $proxy.httpsProxy -}}
+{{- range $name, $value := dict "HTTP_PROXY" $proxy.httpProxy "HTTPS_PROXY" $proxy.httpsProxy -}}
+{{- if $value }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+- name: {{ lower $name }}
+  value: {{ $value | quote }}
+{{- end -}}
+{{- end -}}
+{{- /* The API server, and what hands out credentials: EKS Pod Identity over IPv4 and IPv6, and the instance. */ -}}
+{{- $direct := list "$(KUBERNETES_SERVICE_HOST)" "169.254.170.23" "fd00:ec2::23" "169.254.169.254" "localhost" "127.0.0.1" "::1" -}}
+{{- $noProxy := join "," (concat (compact (list $proxy.noProxy)) $direct) }}
+- name: NO_PROXY
+  value: {{ $noProxy | quote }}
+- name: no_proxy
+  value: {{ $noProxy | quote }}
+{{- end -}}
+{{- if .Values.platform.trustedCertificates -}}
+{{- range list "AWS_CA_BUNDLE" "REQUESTS_CA_BUNDLE" "SSL_CERT_FILE" }}
+- name: {{ . }}
+  value: {{ include "neuron-operator.certificatesDir" $ }}/ca.crt
+{{- end -}}
+{{- end -}}
 {{- end -}}
