@@ -4,7 +4,8 @@ The operator downloads no weights and holds no token. Repositories that need one
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -14,8 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from neuron_operator.errors import OperatorError
 from neuron_operator.turns import NoTurn, Turns
-from neuron_runtime.contract.digests import Digest
-from neuron_runtime.contract.source import SourceFile, source_digest, taken_files
+from neuron_runtime.contract.source import SourceFile
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 _CALLS = 8
@@ -80,16 +80,6 @@ class HubSource:
     files: tuple[SourceFile, ...]
     config: Mapping[str, Any]
 
-    @property
-    def digest(self) -> Digest:
-        """Digest of the files that are taken."""
-        return source_digest(self.files)
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of the files that are taken."""
-        return sum(file.size for file in taken_files(self.files))
-
 
 class HuggingFaceHub:
     """A hub at one endpoint, read anonymously."""
@@ -104,17 +94,34 @@ class HuggingFaceHub:
 
         Raises SourceNotFound, SourceAccessDenied, SourceUnreadable or SourceUnreachable.
         """
+        async with self._turn():
+            return await self._resolve(repo, revision)
+
+    async def commit(self, repo: str, revision: str) -> str:
+        """The commit that a revision names now. Raises SourceNotFound, SourceAccessDenied or SourceUnreachable."""
+        async with self._turn():
+            return (await self._info(repo, revision, {})).sha
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
         try:
             async with self._turns.take():
-                return await self._resolve(repo, revision)
+                yield
         except NoTurn as error:
             raise SourceUnreachable(f"{self._endpoint} is slow to answer for other models") from error
 
-    async def _resolve(self, repo: str, revision: str) -> HubSource:
+    async def _info(self, repo: str, revision: str, query: Mapping[str, str]) -> _RepositoryInfo:
         what = f"{repo} at revision {revision}"
         path = f"/api/models/{quote(repo)}/revision/{quote(revision, safe='')}"
         try:
-            info = _RepositoryInfo.model_validate_json(await self._get(path, what, {"blobs": "true"}))
+            return _RepositoryInfo.model_validate_json(await self._get(path, what, query))
+        except ValidationError as error:
+            raise SourceUnreachable(f"{self._endpoint} answered something else than a hub does for {what}") from error
+
+    async def _resolve(self, repo: str, revision: str) -> HubSource:
+        what = f"{repo} at revision {revision}"
+        info = await self._info(repo, revision, {"blobs": "true"})
+        try:
             files = tuple(_source_file(sibling) for sibling in info.siblings)
         except ValidationError as error:
             raise SourceUnreachable(f"{self._endpoint} answered something else than a hub does for {what}") from error
@@ -143,7 +150,7 @@ class HuggingFaceHub:
             raise SourceNotFound(f"{what} does not exist on {self._endpoint}, or is private")
         if status in (401, 403):
             kind = "gated" if reason == "GatedRepo" else "gated or private"
-            raise SourceAccessDenied(f"{what} on {self._endpoint} is {kind}; it cannot be read anonymously")
+            raise SourceAccessDenied(f"{what} on {self._endpoint} is {kind}; it cannot be read without a token")
         error = SourceRateLimited if status == 429 else SourceUnreachable
         raise error(f"{self._endpoint} answered {status} for {what}", _retry_after(response))
 

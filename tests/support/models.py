@@ -21,6 +21,7 @@ from neuron_operator.model.revision import (
 )
 from neuron_operator.settings import CPUEngineSettings, PlatformSettings
 from neuron_runtime.contract.launch import ServingSpec
+from neuron_runtime.contract.origin import HuggingFaceOrigin
 from neuron_runtime.contract.outcome import FailureCode, TerminationMessage, exit_code_of
 from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target
 from neuron_runtime.contract.store import StoreLocation
@@ -85,7 +86,8 @@ def record(of: NeuronModel, settings: PlatformSettings = SETTINGS) -> RevisionRe
     return RevisionRecord(
         inputs=revision_inputs(of.spec),
         source=RecordedSource(
-            repo="org/llama",
+            origin=HuggingFaceOrigin(repo="org/llama", commit="c" * 40),
+            location="org/llama",
             requested_revision="main",
             commit="c" * 40,
             digest=request.source_digest,

@@ -23,7 +23,7 @@ _HEADER = "# Generated from operator/neuron_operator/api by `make generate`. Do 
 _COLUMNS = (
     ("Ready", '.status.conditions[?(@.type=="Ready")].status', 0, "Whether the desired generation is serving"),
     ("Status", ".status.phase", 0, "What is happening"),
-    ("Model", ".spec.model.huggingFace.repo", 0, "Repository of the model"),
+    ("Model", ".status.source.location", 0, "Where the model comes from"),
     ("Hardware", ".status.plan.hardware", 0, "What the model runs on"),
     ("Replicas", ".status.serving.replicas", 0, "Ready and wanted serving pods"),
     ("Endpoint", ".status.serving.endpoint", 1, "Address of the OpenAI-compatible API"),

@@ -31,6 +31,17 @@ class Impact(StrEnum):
 IMPACT: dict[str, Impact] = {
     "model.huggingFace.repo": Impact.RECOMPILE,
     "model.huggingFace.revision": Impact.RECOMPILE,
+    "model.huggingFace.endpoint": Impact.RECOMPILE,
+    # Which token reads a source does not change what is in it: a rotated one restarts no pods.
+    "model.huggingFace.tokenSecretRef.name": Impact.CONTROL_ONLY,
+    "model.huggingFace.tokenSecretRef.key": Impact.CONTROL_ONLY,
+    "model.s3.uri": Impact.RECOMPILE,
+    "model.s3.region": Impact.RECOMPILE,
+    "model.persistentVolumeClaim.claimName": Impact.RECOMPILE,
+    "model.persistentVolumeClaim.path": Impact.RECOMPILE,
+    "model.compiledArtifact.uri": Impact.RECOMPILE,
+    "model.compiledArtifact.digest": Impact.RECOMPILE,
+    "model.allowPickle": Impact.RECOMPILE,
     "model.servedName": Impact.NEW_REVISION,
     "model.task": Impact.RECOMPILE,
     "runtime.engine": Impact.RECOMPILE,

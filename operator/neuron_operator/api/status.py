@@ -31,14 +31,19 @@ class Phase(StrEnum):
 
 
 class SourceStatus(StatusModel):
-    """The model's source as it was resolved."""
+    """The model's source, once it is resolved as what it was pinned to."""
 
-    repo: str | None = None
-    """Repository id."""
+    kind: str | None = None
+    """HuggingFace, S3, PersistentVolumeClaim or CompiledArtifact."""
+    location: Line | None = None
+    """Where it lies: a repository id, s3://bucket/folder, or pvc://claim/folder."""
     requested_revision: str | None = None
     """Branch, tag or commit that the spec names."""
     commit: str | None = None
     """Commit that it was pinned to."""
+    upstream_commit: str | None = None
+    """Another commit that the branch or tag names by now. It is not followed by itself: setting
+    model.huggingFace.revision to it makes a new revision."""
     digest: str | None = None
     """Digest of the files that are taken."""
     size_bytes: Int64 | None = None

@@ -10,13 +10,14 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from neuron_runtime.contract.request import DType, Quantization, Task
+from neuron_runtime.contract.request import DType, Quantization
 
 from .artifact_store import ArtifactStore
 from .durations import DURATION_LIMIT_HOURS, DURATION_PATTERN, Duration, duration_seconds
-from .fields import ApiModel, Int32, Int64, Quantity, RelativePath
+from .fields import ApiModel, Int32, Int64, Quantity
+from .model_source import ModelSource
 from .objects import Key, Manifest
-from .schema import one_of_member, remedy, rule
+from .schema import remedy, rule
 from .status import Status
 
 NAME_PATTERN = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -37,66 +38,6 @@ class TargetChoice(StrEnum):
 
     AUTO = "Auto"
     CPU = "CPU"
-
-
-class HuggingFaceSource(ApiModel):
-    """A public repository of the Hugging Face hub."""
-
-    repo: str = Field(
-        min_length=1,
-        max_length=200,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$",
-        json_schema_extra=remedy(
-            "spec.model.huggingFace.repo must be the repository's id on the hub without a host name, "
-            "for example HuggingFaceTB/SmolLM2-135M-Instruct"
-        ),
-    )
-    """Repository id, for example HuggingFaceTB/SmolLM2-135M-Instruct."""
-
-    revision: RelativePath = Field(
-        default="main",
-        min_length=1,
-        max_length=200,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$",
-        json_schema_extra=remedy(
-            "spec.model.huggingFace.revision must be a branch, a tag or a commit, for example main"
-        )
-        | rule(
-            "!self.contains('..')",
-            "spec.model.huggingFace.revision must not contain '..'; name a branch, tag or commit",
-        ),
-    )
-    """Branch, tag or commit. A branch or tag is pinned to the commit that it names when a revision is made."""
-
-
-class ModelSource(ApiModel):
-    """Where the model comes from, and the name that clients ask for."""
-
-    model_config = ConfigDict(
-        json_schema_extra=rule(
-            "has(self.huggingFace)",
-            "spec.model needs exactly one source; set spec.model.huggingFace.repo to a repository id, "
-            "for example HuggingFaceTB/SmolLM2-135M-Instruct",
-        )
-    )
-
-    hugging_face: HuggingFaceSource = Field(json_schema_extra=one_of_member())
-    """A public repository of the Hugging Face hub."""
-
-    served_name: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=200,
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$",
-        json_schema_extra=remedy(
-            "spec.model.servedName must start with a letter or digit and hold letters, digits and . _ : / - only, "
-            "for example my-model"
-        ),
-    )
-    """Value of `model` in requests to the endpoint. The object's name when absent."""
-
-    task: Task = Task.TEXT_GENERATION
-    """What the model is asked for: TextGeneration for chats and completions, Embedding for vectors of texts."""
 
 
 class RuntimeSettings(ApiModel):

@@ -89,6 +89,10 @@ class Children:
             return live
         return self._remember(await self._cluster.merge(live, {"spec": {"replicas": 0}}))
 
+    async def annotate(self, live: Manifest, changes: Manifest) -> Manifest:
+        """Merge changes of annotations into a child as it was read. Raises Conflict."""
+        return self._remember(await self._cluster.merge(live, changes))
+
     async def check_free(self, desired: Manifest) -> None:
         """Raise Foreign when the child's name is taken by somebody else."""
         live = await self._find(desired)

@@ -21,6 +21,7 @@ from neuron_operator.api.objects import (
 from neuron_operator.api.v1alpha1 import NeuronModel
 from neuron_operator.loop.snapshot import Snapshot
 
+from .inspections import inspection_label
 from .jobs import CompileJob, observe_job
 from .resources import names
 from .resources.service import selected_revision
@@ -41,6 +42,8 @@ class Observed:
     """Hashes of revisions whose record this release cannot read."""
     jobs: tuple[CompileJob, ...]
     """Compile Jobs of all artifacts, by attempt."""
+    inspections: tuple[CompileJob, ...]
+    """Jobs that inspect or inspected sources, by attempt."""
     deployments: Mapping[str, Manifest]
     """By revision hash."""
     service: Manifest | None
@@ -87,6 +90,7 @@ def observe(model: NeuronModel, snapshot: Snapshot) -> Observed:
     revisions, unreadable = _read(owned(snapshot.list(CONTROLLER_REVISION, namespace=namespace, label=label)), name)
     revisions.sort(key=lambda revision: revision.number)
     jobs = [observe_job(job, pods) for job in owned(snapshot.list(JOB, namespace=namespace, label=label))]
+    jobs.sort(key=lambda job: job.attempt)
     deployments = owned(snapshot.list(DEPLOYMENT, namespace=namespace, label=label))
     service = snapshot.get(SERVICE, Key(namespace, names.service(name)))
     return Observed(
@@ -94,7 +98,8 @@ def observe(model: NeuronModel, snapshot: Snapshot) -> Observed:
         target=_target(model, revisions, unreadable),
         revisions={revision.hash: revision for revision in revisions},
         unreadable=unreadable,
-        jobs=tuple(sorted(jobs, key=lambda job: job.attempt)),
+        jobs=tuple(job for job in jobs if not inspection_label(job)),
+        inspections=tuple(job for job in jobs if inspection_label(job)),
         deployments={manifest["metadata"]["name"].rpartition("-")[2]: manifest for manifest in deployments},
         service=service if service is not None and is_owned_by(service, model.metadata.uid) else None,
         serving_pods=tuple(pod for pod in pods if labels_of(pod).get(names.COMPONENT_LABEL) == names.SERVING_COMPONENT),

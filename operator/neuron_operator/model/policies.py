@@ -9,6 +9,8 @@ from neuron_operator.diagnosis.catalogue import RetryClass
 from neuron_operator.diagnosis.containers import Diagnosis
 from neuron_runtime.contract.progress import Progress
 
+from .serving_state import Trouble
+
 _FIRST_PAUSE_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 300.0
 # Transient failures use up no attempt, so that attempts may run into thousands; a float's exponent may not.
@@ -28,6 +30,8 @@ class Claim:
     """Why its compile failed, if it makes no further attempt."""
     failed_for_own_reason: bool = False
     """Its compile failed, or could not be started, for its own source, credentials, quota or image."""
+    standstill: Trouble | None = None
+    """Why its Job has not got to run for some minutes."""
     has_artifact: bool = False
     """Its Deployment was made with the artifact, and it has no Job for it: it does not look whether one is needed."""
 

@@ -99,9 +99,9 @@ class Reconciler:
             raise unreachable  # the queue's back-off counts how often
         if isinstance(step, Wait | Fail) and step.after is not None:
             return Requeue(step.after)
-        audit_at = self._tools.memory(model).audit_at
-        if isinstance(step, Continue) and audit_at is not None:
-            return Requeue((audit_at - self._clock()).total_seconds())
+        wake_at = self._tools.memory(model).wake_at
+        if isinstance(step, Continue) and wake_at is not None:
+            return Requeue(max(0.0, (wake_at - self._clock()).total_seconds()))
         return Done()
 
     def _scope(self, model: NeuronModel) -> Scope:

@@ -10,18 +10,24 @@ whose object that is or where it lies, and a store of another namespace makes it
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from neuron_operator.api.impact import revision_inputs
-from neuron_operator.api.objects import CONTROLLER_REVISION, DEPLOYMENT, Manifest
-from neuron_operator.api.status import PlanStatus, SourceStatus
+from neuron_operator.api.objects import CONTROLLER_REVISION, DEPLOYMENT, Manifest, annotations_of
+from neuron_operator.api.status import ArtifactStatus, PlanStatus, SourceStatus
 from neuron_operator.api.v1alpha1 import NeuronModel, NeuronModelSpec
 from neuron_runtime.contract.digests import ContractModel, Digest
+from neuron_runtime.contract.origin import Origin
 from neuron_runtime.contract.request import CompileRequest
 from neuron_runtime.contract.store import StoreLocation
 
 from .resources import names
 from .resources.ownership import child
+
+COMPILED_ELSEWHERE = "CompiledArtifact"
+"""Kind of a source that came with an artifact."""
+UPSTREAM_ANNOTATION = "neuron-operator.dev/upstream-commit"
+"""On a ControllerRevision: another commit that its branch or tag names by now."""
 
 SHARED_DOMAIN = "shared"
 """Sharing domain of a store that all namespaces share."""
@@ -35,15 +41,37 @@ def namespace_domain(namespace: str) -> str:
 class RecordedSource(ContractModel):
     """The source as it was pinned."""
 
-    repo: str
-    requested_revision: str
-    commit: str
+    origin: Origin | None = None
+    """Where the compile Job reads it; None for an artifact that was compiled elsewhere."""
+    location: str
+    """The same for people."""
+    requested_revision: str | None = None
+    """Branch, tag or commit that the spec names; of a repository alone."""
+    commit: str = ""
+    """Empty where there are none."""
     digest: Digest
     size_bytes: int
 
-    def to_status(self) -> SourceStatus:
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_records_of_repositories_alone(cls, data: Any) -> Any:
+        """Read what was written when all sources were repositories of the platform's hub."""
+        if isinstance(data, dict) and "repo" in data:
+            origin = {"kind": "HuggingFace", "repo": data["repo"], "commit": data.get("commit")}
+            return {"origin": origin, "location": data["repo"], **data}
+        return data
+
+    def to_status(self, upstream_commit: str | None = None) -> SourceStatus:
         """The source as `status` shows it."""
-        return SourceStatus(**self.model_dump())
+        return SourceStatus(
+            kind=self.origin.kind if self.origin is not None else COMPILED_ELSEWHERE,
+            location=self.location,
+            requested_revision=self.requested_revision,
+            commit=self.commit or None,
+            upstream_commit=upstream_commit,
+            digest=self.digest,
+            size_bytes=self.size_bytes,
+        )
 
 
 class RevisionRecord(ContractModel):
@@ -56,6 +84,9 @@ class RevisionRecord(ContractModel):
     plan: PlanStatus
     request: CompileRequest
     artifact_digest: Digest
+    artifact: ArtifactStatus | None = None
+    """Facts of an artifact that was compiled elsewhere. It lies in `store`, which may be anybody's then: only pods read
+    it, with rights of their own."""
     store: StoreLocation
     compile_image: str
     compile_memory: int
@@ -68,6 +99,8 @@ class RevisionRecord(ContractModel):
     @classmethod
     def _belongs_to_the_namespace(cls, store: StoreLocation, info: ValidationInfo) -> StoreLocation:
         namespace = (info.context or {}).get("namespace")
+        if info.data.get("artifact") is not None:
+            return store
         if namespace is not None and store.domain not in (SHARED_DOMAIN, namespace_domain(namespace)):
             raise ValueError(f"{store.domain} is the sharing domain of another namespace")
         return store
@@ -102,6 +135,11 @@ class Revision:
     def name(self) -> str:
         """Name of the ControllerRevision."""
         return str(self.manifest["metadata"]["name"])
+
+    @property
+    def upstream_commit(self) -> str | None:
+        """Another commit that its branch or tag names by now."""
+        return annotations_of(self.manifest).get(UPSTREAM_ANNOTATION) or None
 
 
 def parse_revision(manifest: Manifest) -> Revision:

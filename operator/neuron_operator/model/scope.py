@@ -1,18 +1,15 @@
 """What the phases of one reconcile share: the picture, and what they found out. No I/O."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from neuron_operator.api.objects import Manifest
 from neuron_operator.api.status import ArtifactStatus, CompileStatus, LastFailure
 from neuron_operator.api.v1alpha1 import NeuronModel
 from neuron_operator.planning.planner import Plan
+from neuron_runtime.contract.inspection import ArtifactFacts, SourceFacts
 
 from .observe import Observed
 from .revision import Revision
-
-if TYPE_CHECKING:
-    from neuron_operator.hub import HubSource
 
 
 @dataclass
@@ -21,7 +18,9 @@ class Scope:
 
     model: NeuronModel
     observed: Observed
-    source: "HubSource | None" = None
+    source: SourceFacts | None = None
+    compiled_elsewhere: ArtifactFacts | None = None
+    """What stands in the place of a source where the spec names an artifact."""
     plan: Plan | None = None
     revision: Revision | None = None
     artifact: ArtifactStatus | None = None

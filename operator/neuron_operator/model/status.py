@@ -6,7 +6,7 @@ from typing import Any
 from neuron_operator.api.conditions import Condition, ConditionType, Reason, set_conditions
 from neuron_operator.api.fields import shortened
 from neuron_operator.api.objects import Manifest
-from neuron_operator.api.status import LastFailure, Phase, RevisionsStatus, ServingStatus, Status
+from neuron_operator.api.status import LastFailure, Phase, RevisionsStatus, ServingStatus, SourceStatus, Status
 from neuron_operator.api.v1alpha1 import NeuronModel
 
 from .observe import Observed
@@ -47,7 +47,7 @@ def project(scope: Scope, step: Step, condition: ConditionType, word: Phase, now
         observed_generation=model.metadata.generation,
         phase=_phase(scope, step, word),
         message=ready.message,
-        source=revision.record.source.to_status() if revision is not None else None,
+        source=revision.record.source.to_status(revision.upstream_commit) if revision is not None else _named(model),
         plan=revision.record.plan if revision is not None else None,
         artifact=scope.artifact,
         compile=scope.compile,
@@ -148,10 +148,15 @@ def _reached(scope: Scope) -> dict[ConditionType, tuple[Reason, str] | None]:
     compiled: tuple[Reason, str] | None = None
     if scope.revision is not None:
         record = scope.revision.record
-        source = (Reason.RESOLVED, f"{record.source.repo} is pinned to commit {record.source.commit}")
+        source = (Reason.RESOLVED, _pinned(record.source.location, record.source.commit, record.source.digest))
         planned = (Reason.PLANNED, record.plan.explanation or "")
     elif scope.source is not None:
-        source = (Reason.RESOLVED, f"{scope.source.repo} is pinned to commit {scope.source.commit}")
+        origin = scope.source.origin
+        source = (Reason.RESOLVED, _pinned(origin.location, origin.commit, scope.source.digest))
+    elif scope.compiled_elsewhere is not None:
+        elsewhere = scope.compiled_elsewhere
+        digest = elsewhere.request.source_digest
+        source = (Reason.RESOLVED, _pinned(elsewhere.source_location, elsewhere.source_commit, digest))
     if scope.artifact is not None:
         reason = Reason.ARTIFACT_REUSED if scope.artifact.reused else Reason.ARTIFACT_FOUND
         compiled = (reason, f"The artifact is at {scope.artifact.uri}")
@@ -160,6 +165,22 @@ def _reached(scope: Scope) -> dict[ConditionType, tuple[Reason, str] | None]:
         ConditionType.PLANNED: planned,
         ConditionType.COMPILED: compiled,
     }
+
+
+def _named(model: NeuronModel) -> SourceStatus:
+    """The source as the spec names it, until it is resolved."""
+    source = model.spec.model
+    if source.hugging_face is not None:
+        return SourceStatus(location=source.hugging_face.repo)
+    if source.persistent_volume_claim is not None:
+        claim = source.persistent_volume_claim
+        return SourceStatus(location=f"pvc://{claim.claim_name}/{claim.path}")
+    named = source.s3 or source.compiled_artifact
+    return SourceStatus(location=named.uri if named is not None else None)
+
+
+def _pinned(location: str, commit: str, digest: str) -> str:
+    return f"{location} is pinned to {f'commit {commit}' if commit else f'files of digest {digest}'}"
 
 
 def _kstatus(model: NeuronModel, step: Step) -> list[Condition]:

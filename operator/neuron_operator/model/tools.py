@@ -34,6 +34,9 @@ class Hub(Protocol):
     async def resolve(self, repo: str, revision: str) -> HubSource:
         """Resolve a revision to its commit."""
 
+    async def commit(self, repo: str, revision: str) -> str:
+        """The commit that a revision names now."""
+
 
 class ProgressReader(Protocol):
     """Where compile pods are asked; `probe` fills it in."""
@@ -68,6 +71,13 @@ class Memory:
     """The artifact that a Job of the model made. Losing it costs `status.artifact.reused` its memory."""
     audit_at: datetime | None = None
     """When the known artifact is looked up again. Losing it moves the audit."""
+    upstream_at: datetime | None = None
+    """When it is looked whether the source has moved on. Losing it moves the look."""
+
+    @property
+    def wake_at(self) -> datetime | None:
+        """When a model that is ready wants to be looked at again."""
+        return min((time for time in (self.audit_at, self.upstream_at) if time is not None), default=None)
 
 
 @dataclass

@@ -58,7 +58,7 @@ def test_durations(text: str, seconds: int) -> None:
         ({"compile": {"timeout": "2 hours"}}, "spec.compile.timeout"),
         ({"model": {"huggingFace": {"repo": "https://hub/org/llama"}}}, "spec.model.huggingFace.repo"),
         ({"model": {"huggingFace": {"repo": "a/b", "revision": "a/../b"}}}, "spec.model.huggingFace.revision"),
-        ({"model": {}}, "spec.model.huggingFace"),
+        ({"model": {}}, "spec.model"),
         ({"artifactStore": {"s3": {"bucket": "My_Bucket"}}}, "spec.artifactStore.s3.bucket"),
         ({"artifactStore": {"s3": {"bucket": "abc", "prefix": "/a"}}}, "spec.artifactStore.s3.prefix"),
         ({"serving": {"replicas": -1}}, "spec.serving.replicas"),

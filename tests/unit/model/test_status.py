@@ -16,7 +16,6 @@ from neuron_operator.api.status import ArtifactStatus, CompileStatus, LastFailur
 from neuron_operator.api.v1alpha1 import NeuronModel
 from neuron_operator.diagnosis.catalogue import CATALOGUE
 from neuron_operator.diagnosis.containers import diagnose_termination
-from neuron_operator.hub import HubSource
 from neuron_operator.model.observe import Observed
 from neuron_operator.model.phases import PHASES
 from neuron_operator.model.resources.deployment import with_scale
@@ -25,6 +24,8 @@ from neuron_operator.model.revision import Revision
 from neuron_operator.model.scope import Scope
 from neuron_operator.model.status import project, project_unreadable
 from neuron_operator.model.steps import Continue, Fail, Step, Wait, as_cause
+from neuron_runtime.contract.inspection import SourceFacts, WeightFormat
+from neuron_runtime.contract.origin import HuggingFaceOrigin
 from support.models import NOW, model, revision
 
 LLAMA = model()
@@ -68,6 +69,7 @@ def scope(
         revisions=revisions,
         unreadable=frozenset(),
         jobs=(),
+        inspections=(),
         deployments=deployments,
         service=service(of, active) if active is not None else None,
         serving_pods=(),
@@ -75,7 +77,13 @@ def scope(
     return Scope(model=of, observed=observed, revision=target if recorded else None, artifact=artifact, **found)
 
 
-RESOLVED = HubSource("org/llama", "c" * 40, (), {})
+RESOLVED = SourceFacts(
+    origin=HuggingFaceOrigin(repo="org/llama", commit="c" * 40),
+    digest=f"sha256:{'5' * 64}",
+    size_bytes=1,
+    weights=WeightFormat.SAFETENSORS,
+    config={},
+)
 SUSPENDED = model({"suspend": True})
 NONE_WANTED = model({"serving": {"replicas": 0}})
 HELP = WaitingFor(reason="Unschedulable", message="No node")

@@ -12,9 +12,12 @@ from neuron_operator.model.tools import Tools
 from .artifact import look_up_artifact
 from .compile import cancel_superseded, compile_artifact
 from .identities import apply_identities
+from .inspect import delete_inspections
+from .plan import plan_model, record_revision
 from .retire import delete_finished_jobs, retire
 from .serve import bring_up, claim_service, keep_serving, stop_when_suspended, switch
-from .source import check_records, plan_model, recall_record, record_revision, resolve_source
+from .source import check_records, recall_record, resolve_source
+from .upstream import follow_upstream
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ PHASES = (
     Phase(resolve_source, ConditionType.SOURCE_RESOLVED, PhaseWord.RESOLVING),
     Phase(plan_model, ConditionType.PLANNED, PhaseWord.PLANNING),
     Phase(record_revision, ConditionType.PLANNED, PhaseWord.PLANNING),
+    Phase(delete_inspections, ConditionType.PLANNED, PhaseWord.PLANNING),
     Phase(cancel_superseded, ConditionType.COMPILED, PhaseWord.COMPILING),
     Phase(apply_identities, ConditionType.COMPILED, PhaseWord.COMPILING),
     Phase(look_up_artifact, ConditionType.COMPILED, PhaseWord.COMPILING),
@@ -43,4 +47,5 @@ PHASES = (
     Phase(delete_finished_jobs, ConditionType.READY, PhaseWord.LOADING),
     Phase(switch, ConditionType.READY, PhaseWord.LOADING),
     Phase(retire, ConditionType.READY, PhaseWord.READY),
+    Phase(follow_upstream, ConditionType.READY, PhaseWord.READY),
 )

@@ -27,7 +27,7 @@ async def stop_when_suspended(scope: Scope, tools: Tools) -> Step:
     """While `spec.suspend` is true: no compile runs and no pod serves. Revisions and artifacts stay."""
     if not scope.model.spec.suspend:
         return Continue()
-    for job in scope.observed.jobs:
+    for job in (*scope.observed.jobs, *scope.observed.inspections):
         if job.state is JobState.LIVE:
             await tools.children.delete(job.manifest)
     for hash_, deployment in scope.observed.deployments.items():
@@ -109,6 +109,9 @@ def _starting(scope: Scope, deployment: Manifest) -> Step:
         return Wait(Reason.LOADING, f"Deployment {deployment['metadata']['name']} waits for its pods to be ready")
     if trouble.diagnosis is not None:
         scope.failure = _last_failure(trouble.diagnosis)
+    if trouble.reason in _MISSING_REASONS | _ARTIFACT_REASONS and _was_compiled_elsewhere(scope):
+        remedy = f"Put it back as it was ({_uri(scope)}), or set model.compiledArtifact to another one"
+        return Fail(trouble.reason, trouble.message, remedy, condition=ConditionType.COMPILED)
     if trouble.reason in _MISSING_REASONS:
         # look_up_artifact has followed the report up, and found it: the next start of the container will, too.
         return Wait(trouble.reason, f"{as_cause(trouble.message)}. It is there now, and the container is started again")
@@ -121,8 +124,17 @@ def _starting(scope: Scope, deployment: Manifest) -> Step:
 
 
 def _remedy(scope: Scope, trouble: Trouble) -> str:
-    where = f" ({scope.artifact.uri})" if scope.artifact is not None and trouble.reason in _ARTIFACT_REASONS else ""
+    where = f" ({_uri(scope)})" if trouble.reason in _ARTIFACT_REASONS else ""
     return f"{trouble.remedy}{where}"
+
+
+def _uri(scope: Scope) -> str:
+    assert scope.artifact is not None  # noqa: S101 - without it nothing is started
+    return scope.artifact.uri or ""
+
+
+def _was_compiled_elsewhere(scope: Scope) -> bool:
+    return scope.revision is not None and scope.revision.record.artifact is not None
 
 
 def _last_failure(diagnosis: Diagnosis) -> LastFailure:

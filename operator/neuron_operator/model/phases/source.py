@@ -1,39 +1,27 @@
-"""From the spec to a recorded revision: resolve the source, plan, write the ControllerRevision.
+"""Pins the model's source: to a recorded revision where there is one, else to what its origin says now.
 
-These do nothing once the revision is recorded: what it holds was decided, and stays.
+Nothing is asked once the revision is recorded: what it holds was decided, and stays.
 """
 
 from pydantic import ValidationError
 
 from neuron_operator import hub
 from neuron_operator.api.conditions import Reason
-from neuron_operator.api.impact import revision_inputs
+from neuron_operator.api.model_source import HuggingFaceSource
 from neuron_operator.api.objects import CONTROLLER_REVISION
-from neuron_operator.api.status import MemoryStatus, PlanStatus, WaitingFor
-from neuron_operator.api.v1alpha1 import EngineChoice, NeuronModel, TargetChoice
+from neuron_operator.api.status import WaitingFor
 from neuron_operator.model.resources import names
-from neuron_operator.model.resources.deployment import rendered_deployment
-from neuron_operator.model.revision import (
-    SHARED_DOMAIN,
-    RecordedSource,
-    RevisionRecord,
-    controller_revision,
-    namespace_domain,
-    parse_revision,
-)
+from neuron_operator.model.revision import controller_revision, parse_revision
 from neuron_operator.model.scope import Scope
 from neuron_operator.model.steps import Continue, Fail, Step, Wait, as_cause
 from neuron_operator.model.tools import Tools
-from neuron_operator.planning.encoder_facts import encoder_facts
-from neuron_operator.planning.model_facts import model_facts
-from neuron_operator.planning.planner import Plan, Wishes, plan
-from neuron_operator.planning.refusal import DoesNotFit, UnsupportedModel
-from neuron_operator.settings import ArtifactSharing, PlatformSettings
-from neuron_runtime.contract.launch import ServingSpec
-from neuron_runtime.contract.request import CompileRequest, Engine, Quantization, Target, Task
-from neuron_runtime.contract.source import taken_files
-from neuron_runtime.contract.store import StoreLocation
+from neuron_operator.settings import PlatformSettings
+from neuron_runtime.contract.inspection import SourceFacts, WeightFormat
+from neuron_runtime.contract.origin import HuggingFaceOrigin
+from neuron_runtime.contract.outcome import TerminationMessage
+from neuron_runtime.contract.source import is_pickle, is_weights, source_digest, taken_files
 
+from .inspect import inspect
 from .serve import recorded_artifact
 
 _HUB_PAUSE_SECONDS = 30.0
@@ -74,144 +62,72 @@ async def recall_record(scope: Scope, tools: Tools) -> Step:
 
 
 async def resolve_source(scope: Scope, tools: Tools) -> Step:
-    """Pin the source to a commit and learn its files."""
+    """Learn what the source is now: from the platform's hub if anybody may read it there, else from an inspect Job.
+
+    The operator reads no Secret, mounts no claim, and does not use its own rights for what a tenant names.
+    """
     if scope.revision is not None:
         return Continue()
     wanted = scope.model.spec.model.hugging_face
+    if wanted is not None and is_read_in_process(wanted, tools.settings):
+        return await _resolve_in_process(scope, tools, wanted)
+    found = await inspect(scope, tools)
+    if not isinstance(found, TerminationMessage):
+        return found
+    scope.source, scope.compiled_elsewhere = found.source, found.artifact
+    return Continue()
+
+
+def is_read_in_process(source: HuggingFaceSource, settings: PlatformSettings) -> bool:
+    """Whether a repository is one that the operator reads itself: of the platform's hub, without a token."""
+    return source.token_secret_ref is None and source.endpoint in (None, settings.hugging_face.endpoint)
+
+
+async def _resolve_in_process(scope: Scope, tools: Tools, wanted: HuggingFaceSource) -> Step:
     try:
         source = await tools.hub.resolve(wanted.repo, wanted.revision)
     except hub.SourceUnreadable as error:
         remedy = "Set model.huggingFace.repo to a transformers model in safetensors"
         return _source_failure(Reason.UNSUPPORTED_FORMAT, error, remedy)
     except hub.SourceNotFound as error:
-        return _source_failure(Reason.NOT_FOUND, error, "Check model.huggingFace.repo and model.huggingFace.revision")
+        remedy = (
+            "Check model.huggingFace.repo and model.huggingFace.revision; for a private repository set "
+            "model.huggingFace.tokenSecretRef"
+        )
+        return _source_failure(Reason.NOT_FOUND, error, remedy)
     except hub.SourceAccessDenied as error:
-        return _source_failure(Reason.ACCESS_DENIED, error, "Set model.huggingFace.repo to a public repository")
+        remedy = "Set model.huggingFace.tokenSecretRef to a Secret with a token that was granted access"
+        return _source_failure(Reason.ACCESS_DENIED, error, remedy)
     except hub.SourceRateLimited as error:
         return _wait_for_hub(Reason.RATE_LIMITED, error, "It is asked again by itself")
     except hub.SourceUnreachable as error:
         remedy = "It is asked again by itself; check platform.huggingFace.endpoint and the operator's way to it"
         return _wait_for_hub(Reason.UNREACHABLE, error, remedy)
-    if not any(file.path.endswith(".safetensors") for file in taken_files(source.files)):
-        what = f"{source.repo} at {source.commit} holds no *.safetensors file, and other formats are not read"
-        return _source_failure(Reason.UNSUPPORTED_FORMAT, what, "Set model.huggingFace.repo to one with safetensors")
-    scope.source = source
+    allow_pickle = scope.model.spec.model.allow_pickle
+    files = taken_files(source.files, allow_pickle=allow_pickle)
+    weights = [file.path for file in files if is_weights(file.path)]
+    if not weights:
+        return _without_weights(source, allow_pickle=allow_pickle)
+    scope.source = SourceFacts(
+        origin=HuggingFaceOrigin(repo=source.repo, commit=source.commit),
+        digest=source_digest(files, allow_pickle=allow_pickle),
+        size_bytes=sum(file.size for file in files),
+        weights=WeightFormat.PICKLE if is_pickle(weights[0]) else WeightFormat.SAFETENSORS,
+        config=dict(source.config),
+    )
     return Continue()
 
 
-async def plan_model(scope: Scope, tools: Tools) -> Step:
-    """Decide what is compiled and what it needs."""
-    if scope.revision is not None:
-        return Continue()
-    if _store(scope.model, tools.settings) is None:
-        remedy = "Set artifactStore.s3.bucket, or have the platform set a default store"
-        return Fail(Reason.MISSING_ARTIFACT_STORE, "No artifact store is named", remedy)
-    assert scope.source is not None  # noqa: S101 - resolve_source went before
-    spec = scope.model.spec
-    engine, target = spec.runtime.engine, spec.hardware.target
-    wishes = Wishes(
-        spec.shapes.max_model_length,
-        spec.shapes.max_batch_size,
-        spec.shapes.dtype,
-        spec.shapes.quantization,
-        context_lengths=tuple(spec.shapes.buckets.context_lengths or ()),
-        engine=Engine(engine.value) if engine is not EngineChoice.AUTO else None,
-        target=Target(target.value) if target is not TargetChoice.AUTO else None,
-    )
-    facts_of = encoder_facts if spec.model.task is Task.EMBEDDING else model_facts
-    try:
-        scope.plan = plan(facts_of(scope.source.config), wishes)
-    except UnsupportedModel as error:
-        return Fail(Reason.UNSUPPORTED_ARCHITECTURE, error.cause, error.remedy)
-    except DoesNotFit as error:
-        return Fail(Reason.DOES_NOT_FIT, error.cause, error.remedy)
-    return Continue()
-
-
-async def record_revision(scope: Scope, tools: Tools) -> Step:
-    """Write down what was decided, before anything is done about it: a restart goes on from the record."""
-    if scope.revision is not None:
-        return Continue()
-    record = _record(scope, tools.settings)
-    number = 1 + max((revision.number for revision in scope.observed.revisions.values()), default=0)
-    manifest = controller_revision(scope.model, scope.observed.target, number, record)
-    scope.revision = parse_revision(await tools.children.create(manifest))
-    return Continue()
-
-
-def _record(scope: Scope, settings: PlatformSettings) -> RevisionRecord:
-    source, chosen, store = scope.source, scope.plan, _store(scope.model, settings)
-    assert source is not None and chosen is not None and store is not None  # noqa: S101 - phases before
-    model = scope.model
-    request = CompileRequest(
-        engine=chosen.engine,
-        toolchain=settings.cpu.toolchain,
-        source_digest=source.digest,
-        task=model.spec.model.task,
-        shapes=chosen.shapes,
-        dtype=chosen.dtype,
-        quantization=chosen.quantization,
-        target=chosen.target,
-    )
-    serving = ServingSpec(
-        artifact_digest=request.digest,
-        source_digest=source.digest,
-        engine=chosen.engine,
-        store=store,
-        served_name=model.spec.model.served_name or model.metadata.name,
-        namespace=model.metadata.namespace,
-        model_name=model.metadata.name,
-    )
-    return RevisionRecord(
-        inputs=revision_inputs(model.spec),
-        source=RecordedSource(
-            repo=source.repo,
-            requested_revision=model.spec.model.hugging_face.revision,
-            commit=source.commit,
-            digest=source.digest,
-            size_bytes=source.size_bytes,
-        ),
-        plan=_plan_status(chosen),
-        request=request,
-        artifact_digest=request.digest,
-        store=store,
-        compile_image=settings.cpu.compile_image,
-        compile_memory=chosen.compile_memory,
-        compile_workers=chosen.compile_workers,
-        deployment=rendered_deployment(model, scope.observed.target, serving, settings, memory=chosen.memory.total),
-    )
-
-
-def _plan_status(chosen: Plan) -> PlanStatus:
-    return PlanStatus(
-        engine=chosen.engine.value,
-        target=chosen.target.value,
-        hardware=chosen.target.value,
-        tensor_parallel_size=1,
-        dtype=chosen.dtype.value,
-        quantization=None if chosen.quantization is Quantization.NONE else chosen.quantization.value,
-        max_model_length=chosen.shapes.max_model_length,
-        max_batch_size=chosen.shapes.max_batch_size,
-        context_lengths=list(chosen.shapes.context_lengths),
-        token_generation_batches=list(chosen.shapes.token_generation_batches),
-        memory=MemoryStatus(
-            weights_bytes=chosen.memory.weights,
-            kv_cache_bytes=chosen.memory.kv_cache,
-            workspace_bytes=chosen.memory.workspace,
-            total_bytes=chosen.memory.total,
-        ),
-        explanation=chosen.explanation,
-    )
-
-
-def _store(model: NeuronModel, settings: PlatformSettings) -> StoreLocation | None:
-    shared = settings.artifact_sharing is ArtifactSharing.CLUSTER
-    domain = SHARED_DOMAIN if shared else namespace_domain(model.metadata.namespace)
-    own = model.spec.artifact_store
-    chosen = own.s3 if own is not None else settings.default_artifact_store
-    if chosen is None:
-        return None
-    return StoreLocation(bucket=chosen.bucket, prefix=chosen.prefix, region=chosen.region, domain=domain)
+def _without_weights(source: hub.HubSource, *, allow_pickle: bool) -> Fail:
+    what = f"{source.repo} at {source.commit} holds no *.safetensors file"
+    if allow_pickle:
+        remedy = "Set model.huggingFace.repo to one with safetensors or pytorch_model*.bin"
+        return _source_failure(Reason.UNSUPPORTED_FORMAT, f"{what} and no pytorch_model*.bin", remedy)
+    remedy = "Set model.huggingFace.repo to one with safetensors"
+    if any(is_pickle(file.path) for file in source.files):
+        what = f"{what}, and its pickled weights are not read"
+        remedy += ", or model.allowPickle: true if you trust whoever made it"
+    return _source_failure(Reason.UNSUPPORTED_FORMAT, what, remedy)
 
 
 def _wait_for_hub(reason: Reason, error: hub.SourceUnreachable, remedy: str) -> Wait:

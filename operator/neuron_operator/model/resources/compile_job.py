@@ -6,16 +6,22 @@ from neuron_operator.model.revision import Revision
 from neuron_operator.settings import PlatformSettings
 from neuron_runtime.contract.digests import digest_of, short
 from neuron_runtime.contract.launch import COMPILE_SPEC_VARIABLE, CompileSpec
-from neuron_runtime.contract.origin import HuggingFaceOrigin
+from neuron_runtime.contract.origin import VolumeOrigin
 from neuron_runtime.contract.progress import PROGRESS_PORT
 
 from . import names
 from .ownership import child
-from .pods import Resources, container, pod_spec
+from .pods import Resources, container, platform_environment, platform_mounts, pod_spec
+from .source_mounts import source_mounts, token_of
 
 ATTEMPT_ANNOTATION = "neuron-operator.dev/attempt"
 FAILURES_ANNOTATION = "neuron-operator.dev/failures"
 SETTINGS_ANNOTATION = "neuron-operator.dev/compile-settings"
+
+# A pod that is evicted or loses its node has not failed: the Job makes another one.
+IGNORE_DISRUPTIONS = {
+    "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+}
 
 # What a pod is given to be scheduled, and its image to be pulled.
 _START_SECONDS = 1800
@@ -49,9 +55,18 @@ def compile_job(
             SETTINGS_ANNOTATION: settings_digest(model),
         },
     )
+    origin = record.source.origin
+    assert origin is not None  # noqa: S101 - what was compiled elsewhere is never compiled
+    token = token_of(model)
+    mounts = [
+        *platform_mounts(settings),
+        *source_mounts(token, origin.claim_name if isinstance(origin, VolumeOrigin) else None),
+    ]
     spec = CompileSpec(
         request=record.request,
-        origin=HuggingFaceOrigin(repo=record.source.repo, commit=record.source.commit),
+        origin=origin,
+        token=token,
+        allow_pickle=bool(record.inputs.get("model.allowPickle", False)),
         store=record.store,
         workers=record.compile_workers,
     )
@@ -59,11 +74,12 @@ def compile_job(
         name="compile",
         image=record.compile_image,
         module="neuron_runtime.compile",
-        environment={**settings.pod_environment, COMPILE_SPEC_VARIABLE: spec.to_json()},
+        environment={**platform_environment(settings), COMPILE_SPEC_VARIABLE: spec.to_json()},
         resources=_resources(model, record.compile_memory),
         ports={"progress": PROGRESS_PORT},
+        mounts=mounts,
     )
-    pod = pod_spec(compiler, service_account=names.COMPILE_SERVICE_ACCOUNT)
+    pod = pod_spec(compiler, service_account=names.COMPILE_SERVICE_ACCOUNT, mounts=mounts)
     pod["restartPolicy"] = "Never"
     # The kubelet holds a pod to its deadline and leaves it there, with what its container said; the Job controller,
     # which deletes it, is only for a pod that does not get to run.
@@ -71,10 +87,7 @@ def compile_job(
     job["spec"] = {
         "backoffLimit": 0,
         "activeDeadlineSeconds": _START_SECONDS + model.spec.compile.timeout_seconds,
-        # A pod that is evicted or loses its node has not failed: the Job makes another one.
-        "podFailurePolicy": {
-            "rules": [{"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
-        },
+        "podFailurePolicy": IGNORE_DISRUPTIONS,
         "template": {"metadata": {"labels": {**job["metadata"]["labels"]}}, "spec": pod},
     }
     return job

@@ -7,7 +7,7 @@ from neuron_runtime.contract.launch import SERVING_GRACE_SECONDS, SERVING_PORT, 
 
 from . import names
 from .ownership import child
-from .pods import Resources, container, pod_spec
+from .pods import Resources, container, platform_environment, platform_mounts, pod_spec
 
 ARTIFACT_ANNOTATION = "neuron-operator.dev/artifact"
 
@@ -33,13 +33,15 @@ def rendered_deployment(
         name=names.deployment(model.metadata.name, revision),
         labels=labels,
     )
+    mounts = platform_mounts(settings)
     server = container(
         name="server",
         image=settings.cpu.serving_image,
         module="neuron_runtime.serve",
-        environment={**settings.pod_environment, SERVING_SPEC_VARIABLE: spec.to_json()},
+        environment={**platform_environment(settings), SERVING_SPEC_VARIABLE: spec.to_json()},
         resources=_resources(model, memory),
         ports={"http": SERVING_PORT},
+        mounts=mounts,
     )
     server |= {
         "startupProbe": {
@@ -49,7 +51,7 @@ def rendered_deployment(
         "livenessProbe": {**_probe("/healthz", 10), "failureThreshold": 6},
         "readinessProbe": {**_probe("/readyz", 1), "failureThreshold": 3},
     }
-    pod = pod_spec(server, service_account=names.SERVING_SERVICE_ACCOUNT)
+    pod = pod_spec(server, service_account=names.SERVING_SERVICE_ACCOUNT, mounts=mounts)
     pod["terminationGracePeriodSeconds"] = SERVING_GRACE_SECONDS
     deployment["spec"] = {
         "selector": {"matchLabels": {**names.selector(model.metadata.name), names.REVISION_LABEL: revision}},

@@ -12,8 +12,10 @@ COMPONENT_LABEL = "app.kubernetes.io/component"
 MODEL_LABEL = "neuron-operator.dev/model"
 REVISION_LABEL = "neuron-operator.dev/revision"
 ARTIFACT_LABEL = "neuron-operator.dev/artifact"
+INSPECTION_LABEL = "neuron-operator.dev/inspection"
 
 COMPILE_COMPONENT = "compile"
+INSPECT_COMPONENT = "inspect"
 SERVING_COMPONENT = "serving"
 
 COMPILE_SERVICE_ACCOUNT = "neuron-compile"
@@ -40,6 +42,11 @@ def service(model: str) -> str:
 def compile_job(model: str, artifact: Digest, attempt: int) -> str:
     """Job of one attempt at an artifact. The Job controller adds six characters to it for the pod."""
     return f"{model}-{short(artifact, 8)}-{attempt}"
+
+
+def inspect_job(model: str, inspection: str, attempt: int) -> str:
+    """Job of one attempt at inspecting a source. `inspection` has eight characters."""
+    return f"{model}-src{inspection}-{attempt}"
 
 
 def artifact_label(artifact: Digest) -> str:
