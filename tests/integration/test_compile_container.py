@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,19 +22,23 @@ import boto3
 import httpx
 import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from neuron_localcluster.standins.repository import Repositories
 from neuron_localcluster.standins.tiny_llama import tiny_llama
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import Digest, digest_of
 from neuron_runtime.contract.launch import CompileSpec
-from neuron_runtime.contract.origin import HuggingFaceOrigin
+from neuron_runtime.contract.origin import HuggingFaceOrigin, Origin, S3Origin, SecretKey, VolumeOrigin
 from neuron_runtime.contract.outcome import ExitCode, FailureCode, TerminationMessage
 from neuron_runtime.contract.progress import Progress, Stage
 from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target
-from neuron_runtime.contract.source import SourceManifest
+from neuron_runtime.contract.source import SourceManifest, source_digest
 from neuron_runtime.contract.store import MANIFEST, StoreLocation
 from neuron_runtime.engines.cpu import CPUEngine
+from neuron_runtime.sources.s3 import S3Source
+from neuron_runtime.sources.volume import VolumeSource
 from neuron_runtime.store import Store, describe_files, open_store
 from support.addresses import free_port
 from support.breaking_proxy import breaking_proxy
@@ -295,6 +299,55 @@ def test_a_model_that_the_engine_refuses_is_refused_before_its_weights_are_moved
     assert message is not None and message.code is FailureCode.UNSUPPORTED_MODEL
     assert list((platform.folder / "work" / "source").rglob("*.safetensors*")) == []
     assert (platform.store.read_source_manifest(digest) is not None) is stored
+
+
+@pytest.mark.parametrize("kind", ["S3", "claim", "claim with pickles"])
+def test_a_source_of_another_kind_is_copied_into_the_store(platform: _Platform, s3: S3Client, kind: str) -> None:
+    origin: Origin = VolumeOrigin(claim_name="weights", path="models/llama")
+    folder = platform.folder / "claim" / "models" / "llama"
+    shutil.copytree(platform.source, folder)
+    weights = load_file(folder / "model.safetensors")
+    if kind == "claim with pickles":
+        torch.save(weights, folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    if kind == "S3":
+        prefix = f"origins/{secrets.token_hex(4)}"
+        for path in folder.iterdir():
+            s3.upload_file(str(path), "artifacts", f"{prefix}/{path.name}")
+        origin = S3Origin(bucket="artifacts", prefix=prefix)
+    allow_pickle = kind == "claim with pickles"
+    source = S3Source(origin) if isinstance(origin, S3Origin) else VolumeSource(origin, platform.folder / "claim")
+    with closing(source):
+        digest = source_digest(source.files(), allow_pickle=allow_pickle)
+    request = platform.request(source_digest=digest)
+    spec = CompileSpec(request=request, origin=origin, store=platform.location, allow_pickle=allow_pickle)
+    variables = {"NEURON_SOURCE_DIR": str(platform.folder / "claim")}
+    with platform.container(spec.to_json(), variables=variables) as container:
+        container.end_compilation("done")
+        assert container.end() == _succeeded(request.digest)
+    fetched = platform.folder / "fetched"
+    manifest = platform.store.fetch_source(digest, fetched, _no_report)
+    assert (manifest.repo, manifest.commit) == (origin.location, "")
+    assert {path.name for path in fetched.iterdir()} == {path.name for path in platform.source.iterdir()}
+    stored = load_file(fetched / "model.safetensors")
+    assert stored.keys() == weights.keys()
+    assert all(torch.equal(stored[name], tensor) for name, tensor in weights.items())
+
+
+def test_a_token_that_is_asked_for_and_missing_ends_the_container(platform: _Platform) -> None:
+    request = platform.request(source_digest=digest_of("not in the store"))
+    spec = CompileSpec(
+        request=request,
+        origin=HuggingFaceOrigin(repo="a/b", commit=platform.commit),
+        store=platform.location,
+        token=SecretKey(secret="hub-token", key="value"),
+    )
+    variables = {"HF_TOKEN_PATH": str(platform.folder / "none")}
+    with platform.container(spec.to_json(), variables=variables) as container:
+        code, message = container.end()
+    assert code == ExitCode.SOURCE_TOKEN_MISSING
+    assert message is not None and message.code is FailureCode.SOURCE_TOKEN_MISSING
+    assert "key value of Secret hub-token" in message.message
 
 
 def test_an_artifact_that_another_commits_meanwhile_counts(platform: _Platform) -> None:
