@@ -1,0 +1,24 @@
+"""Two operators between whom the lead changes at bad moments end a life as one does that is not disturbed."""
+
+from __future__ import annotations
+
+import pytest
+
+from faults.bed import Bed
+from faults.meddling import Meddler
+from faults.schedule import no_faults
+from faults.trials import all_succeed, lead, seeds, undisturbed
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.mark.parametrize("name", ["two_revisions_and_the_end", "holder_deleted"])
+async def test_operators_whose_lead_flaps_end_a_life_as_one_alone(bed: Bed, name: str) -> None:
+    expected = await undisturbed(bed, name)
+    await all_succeed(
+        (
+            f"{name}, seed {seed}",
+            lambda seed=seed: lead(bed, name, no_faults(), expected, replicas=2, beside=Meddler(seed)),
+        )
+        for seed in seeds(2)
+    )
