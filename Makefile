@@ -45,11 +45,15 @@ picture: setup ## Run the demo, and draw what it leaves on the terminal for the 
 
 .PHONY: test
 test: binaries lint types drift ## Lint, types, import contracts, drift, and all tests but the slow ones
-	@$(BIN)/pytest -m "not slow" tests
+	@$(BIN)/pytest -m "not slow and not faults" tests
 
 .PHONY: e2e
 e2e: binaries ## The slow end-to-end tests, with the real model
 	@$(BIN)/pytest -m slow tests
+
+.PHONY: faults
+faults: binaries ## Many lives of models under faults (SEEDS=50 tries more schedules, FIRST_SEED=51 goes on from there)
+	@SEEDS=$(or $(SEEDS),10) FIRST_SEED=$(or $(FIRST_SEED),1) $(BIN)/pytest -o timeout=7200 tests/faults
 
 .PHONY: bench
 bench: setup ## Measure serving against transformers and the bandwidth of memory (MODEL=tiny takes a minute or two)

@@ -23,7 +23,7 @@ _undisturbed: dict[str, Outcome] = {}
 
 
 async def undisturbed(bed: Bed, name: str) -> Outcome:
-    """What a life leads to when nothing goes wrong."""
+    """What a life leads to when nothing goes wrong. Led once."""
     if name not in _undisturbed:
         _undisturbed[name] = await lead(bed, name, no_faults(), None)
     return _undisturbed[name]
@@ -33,12 +33,14 @@ async def lead(
     bed: Bed,
     name: str,
     schedule: Schedule,
-    expected: Outcome | None,
+    expected: Outcome | Awaitable[Outcome] | None,
     *,
     beside: Callable[[Life], Awaitable[None]] | None = None,
     **arguments: Any,
 ) -> Outcome:
     """Lead a life to its end. `beside` goes on meanwhile."""
+    if isinstance(expected, Awaitable):
+        expected = await expected
     async with living(bed, schedule, **arguments) as life:
         meddling = asyncio.create_task(beside(life)) if beside is not None else None
         try:
