@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -93,6 +94,8 @@ def _handler(hub: ScriptedHub) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             host = self.headers["Host"].partition(":")[0]
+            # A client that takes us for its proxy asks for the whole address.
+            self.path = self.path.removeprefix(f"http://{self.headers['Host']}")
             hub.requests.append(Request(host, self.path, self.headers["Authorization"]))
             if host == DELIVERY_HOST:
                 self._answer(200, hub.files[self.path.rpartition("/")[2]], {})
@@ -121,8 +124,8 @@ def _handler(hub: ScriptedHub) -> type[BaseHTTPRequestHandler]:
                 self._answer(200, body, headers)
                 return
             linked = {"X-Linked-Etag": headers["ETag"], "X-Linked-Size": str(len(body))}
-            port = self.server.server_address[1]
-            self._answer(302, b"", headers | linked | {"Location": f"http://{DELIVERY_HOST}:{port}/store/{name}"})
+            location = hub.endpoint.replace("127.0.0.1", DELIVERY_HOST)
+            self._answer(302, b"", headers | linked | {"Location": f"{location}/store/{name}"})
 
         def _answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
             self.send_response(status)
@@ -140,12 +143,14 @@ def _handler(hub: ScriptedHub) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def scripted_hub(files: Mapping[str, bytes]) -> Iterator[ScriptedHub]:
-    """Serve it on loopback until the context ends."""
+def scripted_hub(files: Mapping[str, bytes], tls: ssl.SSLContext | None = None) -> Iterator[ScriptedHub]:
+    """Serve it on loopback until the context ends; by TLS with such a context."""
     hub = ScriptedHub(files)
     server = ThreadingHTTPServer(("", 0), _handler(hub))
     server.daemon_threads = True
-    hub.endpoint = f"http://127.0.0.1:{server.server_port}"
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    hub.endpoint = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
