@@ -19,7 +19,13 @@ from neuron_operator.model.resources.difference import differs
 from neuron_operator.model.resources.service import endpoint, selected_revision, service
 from neuron_operator.model.resources.service_accounts import service_accounts
 from neuron_operator.model.revision import controller_revision, fits, parse_revision, recorded_deployment
-from neuron_operator.settings import Identities
+from neuron_operator.settings import (
+    HuggingFaceSettings,
+    Identities,
+    PlatformSettings,
+    ProxySettings,
+    TrustedCertificates,
+)
 from neuron_runtime.contract.digests import digest_of
 from neuron_runtime.contract.launch import CompileSpec, ServingSpec
 from support.models import SETTINGS, model, record, revision
@@ -84,6 +90,19 @@ def template(kind: str) -> Manifest:
     return found
 
 
+def workload(kind: str, settings: PlatformSettings) -> Manifest:
+    """What other settings of the platform make of it."""
+    made = parse_revision(controller_revision(LLAMA, revision_hash(LLAMA.spec), 1, record(LLAMA, settings)))
+    if kind == "Job":
+        return compile_job(LLAMA, made, settings, attempt=1, failures=0)
+    return with_scale(made.record.deployment, 2)
+
+
+def variables_of(kind: str, settings: PlatformSettings) -> dict[str, str]:
+    (container,) = workload(kind, settings)["spec"]["template"]["spec"]["containers"]
+    return {entry["name"]: entry.get("value", "") for entry in container["env"]}
+
+
 @pytest.mark.parametrize("kind", WORKLOADS)
 def test_pods_keep_to_the_restricted_profile(kind: str) -> None:
     spec = template(kind)["spec"]
@@ -99,6 +118,49 @@ def test_pods_keep_to_the_restricted_profile(kind: str) -> None:
     assert security["capabilities"] == {"drop": ["ALL"]}
     assert "privileged" not in security
     assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in spec["volumes"]}
+
+
+@pytest.mark.parametrize("kind", WORKLOADS)
+def test_pods_go_through_the_platforms_proxy_but_for_what_hands_out_credentials(kind: str) -> None:
+    settings = SETTINGS.model_copy(
+        update={
+            "proxy": ProxySettings(https_proxy="http://proxy:3128", no_proxy=".internal,.svc"),
+            "pod_environment": {},
+        }
+    )
+    variables = variables_of(kind, settings)
+    assert variables["HTTPS_PROXY"] == variables["https_proxy"] == "http://proxy:3128"
+    assert "HTTP_PROXY" not in variables
+    assert variables["NO_PROXY"] == variables["no_proxy"]
+    direct = variables["NO_PROXY"].split(",")
+    assert direct[:2] == [".internal", ".svc"]
+    assert {"169.254.170.23", "169.254.169.254"} <= set(direct)
+    assert not {name for name in variables_of(kind, SETTINGS) if name.lower().endswith("_proxy")} - {"NO_PROXY"}
+
+
+@pytest.mark.parametrize("kind", WORKLOADS)
+def test_pods_trust_the_platforms_certificates(kind: str) -> None:
+    trusted = TrustedCertificates(config_map_name="ca-bundle", key="bundle.pem")
+    pod = workload(kind, SETTINGS.model_copy(update={"trusted_certificates": trusted}))["spec"]["template"]["spec"]
+    (volume,) = (volume for volume in pod["volumes"] if "configMap" in volume)
+    (container,) = pod["containers"]
+    (mount,) = (mount for mount in container["volumeMounts"] if mount["name"] == volume["name"])
+    assert volume["configMap"]["name"] == "ca-bundle"
+    (item,) = volume["configMap"]["items"]
+    assert item["key"] == "bundle.pem"
+    assert mount["readOnly"] is True
+    file = f"{mount['mountPath']}/{item['path']}"
+    named = {entry["name"] for entry in container["env"] if entry.get("value") == file}
+    assert {"SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"} <= named
+
+
+def test_jobs_find_the_platforms_hub_where_the_operator_does() -> None:
+    hub = HuggingFaceSettings(endpoint="https://mirror.example")
+    settings = SETTINGS.model_copy(update={"hugging_face": hub, "pod_environment": {}})
+    assert variables_of("Job", settings)["HF_ENDPOINT"] == "https://mirror.example"
+    assert "HF_ENDPOINT" not in variables_of("Deployment", settings), "servers read the store alone"
+    told = SETTINGS.model_copy(update={"hugging_face": hub})
+    assert variables_of("Job", told)["HF_ENDPOINT"] == "http://hub.example", "a variable of the platform's wins"
 
 
 @pytest.mark.parametrize("kind", WORKLOADS)

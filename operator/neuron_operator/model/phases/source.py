@@ -80,7 +80,10 @@ async def resolve_source(scope: Scope, tools: Tools) -> Step:
 
 def is_read_in_process(source: HuggingFaceSource, settings: PlatformSettings) -> bool:
     """Whether a repository is one that the operator reads itself: of the platform's hub, without a token."""
-    return source.token_secret_ref is None and source.endpoint in (None, settings.hugging_face.endpoint)
+    return source.token_secret_ref is None and source.endpoint in (
+        None,
+        settings.hugging_face.endpoint.rstrip("/"),
+    )
 
 
 async def _resolve_in_process(scope: Scope, tools: Tools, wanted: HuggingFaceSource) -> Step:

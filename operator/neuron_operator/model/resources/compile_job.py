@@ -12,7 +12,7 @@ from neuron_runtime.contract.progress import PROGRESS_PORT
 from . import names
 from .ownership import child
 from .pods import Resources, container, platform_environment, platform_mounts, pod_spec
-from .source_mounts import source_mounts, token_of
+from .source_mounts import hub_environment, source_mounts, token_of
 
 ATTEMPT_ANNOTATION = "neuron-operator.dev/attempt"
 FAILURES_ANNOTATION = "neuron-operator.dev/failures"
@@ -74,7 +74,11 @@ def compile_job(
         name="compile",
         image=record.compile_image,
         module="neuron_runtime.compile",
-        environment={**platform_environment(settings), COMPILE_SPEC_VARIABLE: spec.to_json()},
+        environment={
+            **hub_environment(settings),
+            **platform_environment(settings),
+            COMPILE_SPEC_VARIABLE: spec.to_json(),
+        },
         resources=_resources(model, record.compile_memory),
         ports={"progress": PROGRESS_PORT},
         mounts=mounts,

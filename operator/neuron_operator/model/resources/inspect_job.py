@@ -18,7 +18,7 @@ from . import names
 from .compile_job import ATTEMPT_ANNOTATION, FAILURES_ANNOTATION, IGNORE_DISRUPTIONS
 from .ownership import child
 from .pods import container, platform_environment, platform_mounts, pod_spec
-from .source_mounts import source_mounts, token_of
+from .source_mounts import hub_environment, source_mounts, token_of
 
 # Listing and config.json take seconds; hashing the files of a claim takes as long as reading them.
 _TIMEOUT_SECONDS = 1800
@@ -59,7 +59,11 @@ def inspect_job(
         name="inspect",
         image=settings.cpu.compile_image,
         module="neuron_runtime.inspect",
-        environment={**platform_environment(settings), INSPECT_SPEC_VARIABLE: spec.to_json()},
+        environment={
+            **hub_environment(settings),
+            **platform_environment(settings),
+            INSPECT_SPEC_VARIABLE: spec.to_json(),
+        },
         resources=_RESOURCES,
         ports={},
         mounts=mounts,

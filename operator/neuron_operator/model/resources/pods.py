@@ -18,6 +18,9 @@ _CERTIFICATES_FILE = "ca.crt"
 # OpenSSL and httpx (which reads the hub), requests, boto3, curl: each has a name of its own for the same file.
 _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
+# What hands out AWS credentials, EKS Pod Identity or the instance, which boto3 asks through the proxy otherwise.
+_DIRECT = ("169.254.170.23", "fd00:ec2::23", "169.254.169.254", "localhost", "127.0.0.1", "::1")
+
 Resources = Mapping[str, Mapping[str, str]]
 
 
@@ -46,8 +49,10 @@ class Mount:
 def platform_environment(settings: PlatformSettings) -> dict[str, str]:
     """Environment of our pods that the platform decides: its variables, and its proxy under both spellings."""
     proxy = settings.proxy
-    given = {"HTTP_PROXY": proxy.http_proxy, "HTTPS_PROXY": proxy.https_proxy, "NO_PROXY": proxy.no_proxy}
+    given = {"HTTP_PROXY": proxy.http_proxy, "HTTPS_PROXY": proxy.https_proxy}
     variables = {name: value for name, value in given.items() if value}
+    if variables:
+        variables["NO_PROXY"] = ",".join(filter(None, (proxy.no_proxy, *_DIRECT)))
     return {**variables, **{name.lower(): value for name, value in variables.items()}, **settings.pod_environment}
 
 

@@ -1,11 +1,13 @@
-"""What pods mount to read a source: the token of a hub, or the claim."""
+"""What pods need to read a source: the address of the platform's hub, the token, or the claim."""
 
 from neuron_operator.api.v1alpha1 import NeuronModel
+from neuron_operator.settings import HuggingFaceSettings, PlatformSettings
 from neuron_runtime.contract.launch import SOURCE_DIR_VARIABLE, TOKEN_PATH_VARIABLE
 from neuron_runtime.contract.origin import SecretKey
 
 from .pods import Mount
 
+_PUBLIC_HUB = HuggingFaceSettings().endpoint
 _TOKEN_DIR = "/etc/neuron-operator/token"  # noqa: S105 - a folder
 _SOURCE_DIR = "/mnt/source"
 # The pod's group reads it, nobody else.
@@ -18,6 +20,13 @@ def token_of(model: NeuronModel) -> SecretKey | None:
     if repository is None or repository.token_secret_ref is None:
         return None
     return SecretKey(secret=repository.token_secret_ref.name, key=repository.token_secret_ref.key)
+
+
+def hub_environment(settings: PlatformSettings) -> dict[str, str]:
+    """Where pods find the hub of models that name none: where the operator does, unless the platform's variables say
+    otherwise."""
+    endpoint = settings.hugging_face.endpoint
+    return {} if endpoint == _PUBLIC_HUB else {"HF_ENDPOINT": endpoint}
 
 
 def source_mounts(token: SecretKey | None, claim_name: str | None) -> list[Mount]:
