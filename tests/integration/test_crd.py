@@ -61,6 +61,24 @@ def store(**fields: Any) -> dict[str, Any]:
     return {"artifactStore": {"s3": {"bucket": "artifacts", **fields}}}
 
 
+ARTIFACT = {
+    "uri": f"s3://artifacts/teams/ml/ns/team/artifacts/{'0' * 64}/",
+    "digest": f"sha256:{'0' * 64}",
+}
+
+
+def s3(**fields: Any) -> dict[str, Any]:
+    return model({"model": {"s3": fields}})
+
+
+def claim(**fields: Any) -> dict[str, Any]:
+    return model({"model": {"persistentVolumeClaim": fields}})
+
+
+def artifact(**fields: Any) -> dict[str, Any]:
+    return model({"model": {"compiledArtifact": {**ARTIFACT, **fields}}})
+
+
 def buckets(lengths: list[int]) -> dict[str, Any]:
     return model({"shapes": {"maxModelLength": 512, "buckets": {"contextLengths": lengths}}})
 
@@ -74,7 +92,11 @@ def test_the_smallest_object_is_completed_to_what_the_models_hold(ctl: Kubectl) 
     assert answer.returncode == 0, answer.stderr
     created = json.loads(answer.stdout)
     assert created["spec"] == {
-        "model": {"huggingFace": {"repo": "org/llama", "revision": "main"}, "task": "TextGeneration"},
+        "model": {
+            "huggingFace": {"repo": "org/llama", "revision": "main"},
+            "allowPickle": False,
+            "task": "TextGeneration",
+        },
         "runtime": {"engine": "Auto"},
         "shapes": {"maxBatchSize": 4, "buckets": {}, "dtype": "Float32", "quantization": "None"},
         "hardware": {"target": "Auto"},
@@ -96,7 +118,13 @@ def test_the_examples_are_taken_as_they_are(ctl: Kubectl, example: Path) -> None
 
 FULL = {
     "model": {
-        "huggingFace": {"repo": "org/llama", "revision": "refs/pr/1"},
+        "huggingFace": {
+            "repo": "org/llama",
+            "revision": "refs/pr/1",
+            "endpoint": "https://hub.example.com:8443/models",
+            "tokenSecretRef": {"name": "hugging-face", "key": "token"},
+        },
+        "allowPickle": True,
         "servedName": "org/llama:chat",
         "task": "Embedding",
     },
@@ -123,12 +151,110 @@ def test_an_object_with_every_field_is_taken_as_it_is(ctl: Kubectl) -> None:
     assert NeuronModel.parse(json.loads(answer.stdout)).spec.compile.timeout_seconds == 5400
 
 
+SOURCES = {
+    "a folder of a bucket": s3(uri="s3://my.models-1/teams/ml/llama_3(8b)!/", region="us-gov-west-1"),
+    "a bucket": s3(uri="s3://models"),
+    "a folder of a claim": claim(claimName="models.v1", path="teams/ml/llama/"),
+    "a claim": claim(claimName="models"),
+    "an artifact": artifact(),
+    "an artifact without a slash": artifact(uri=ARTIFACT["uri"].rstrip("/")),
+}
+
+
+@pytest.mark.parametrize("case", SOURCES)
+def test_every_kind_of_source_is_taken(ctl: Kubectl, case: str) -> None:
+    document = SOURCES[case]
+    answer = dry_run(ctl, document)
+    assert answer.returncode == 0, answer.stderr
+    kind, given = next(iter(document["spec"]["model"].items()))
+    found = json.loads(answer.stdout)["spec"]["model"][kind]
+    assert {name: found[name] for name in given} == given
+    NeuronModel.parse(json.loads(answer.stdout))
+
+
 # What is wrong, the field as the answer names it, and what the answer says to do.
 INVALID = {
     "name starts with a digit": (model(name="3-llama"), "metadata.name", "choose another"),
     "name with a dot": (model(name="llama.3"), "metadata.name", "choose another"),
     "name too long": (model(name="a" * 46), "metadata.name", "at most 45 characters"),
-    "no source": (model({"model": {}}), "spec.model", "set spec.model.huggingFace.repo"),
+    "no source": (model({"model": {}}), "spec.model", "exactly one source"),
+    "two sources": (
+        model({"model": {"huggingFace": {"repo": "org/llama"}, "s3": {"uri": "s3://models/llama"}}}),
+        "spec.model",
+        "exactly one source",
+    ),
+    "a claim and an artifact": (
+        model({"model": {"persistentVolumeClaim": {"claimName": "models"}, "compiledArtifact": ARTIFACT}}),
+        "spec.model",
+        "exactly one source",
+    ),
+    "endpoint without scheme": (
+        model(source(endpoint="hub.example.com")),
+        "spec.model.huggingFace.endpoint",
+        "for example https://hub.example.com",
+    ),
+    "endpoint with a slash": (
+        model(source(endpoint="https://hub.example.com/")),
+        "spec.model.huggingFace.endpoint",
+        "without a slash at its end",
+    ),
+    "endpoint with a password": (
+        model(source(endpoint="https://me:secret@hub.example.com")),
+        "spec.model.huggingFace.endpoint",
+        "the hub's address",
+    ),
+    "token of no Secret": (
+        model(source(tokenSecretRef={"name": "", "key": "token"})),
+        "spec.model.huggingFace.tokenSecretRef.name",
+        "for example hugging-face",
+    ),
+    "token without a key": (
+        model(source(tokenSecretRef={"name": "hugging-face"})),
+        "spec.model.huggingFace.tokenSecretRef.key",
+        "Required value",
+    ),
+    "key with a slash": (
+        model(source(tokenSecretRef={"name": "hugging-face", "key": "../token"})),
+        "spec.model.huggingFace.tokenSecretRef.key",
+        "for example token",
+    ),
+    "a bucket without scheme": (s3(uri="models/llama"), "spec.model.s3.uri", "for example s3://my-models/llama-3-8b"),
+    "a folder that climbs": (s3(uri="s3://models/../llama"), "spec.model.s3.uri", "must not contain '..'"),
+    "a region of words": (
+        s3(uri="s3://models", region="Frankfurt"),
+        "spec.model.s3.region",
+        "for example eu-central-1",
+    ),
+    "a claim by path": (
+        claim(claimName="models/llama"),
+        "spec.model.persistentVolumeClaim.claimName",
+        "for example models",
+    ),
+    "a path from the root": (
+        claim(claimName="models", path="/llama"),
+        "spec.model.persistentVolumeClaim.path",
+        "without a leading slash",
+    ),
+    "a path that climbs": (
+        claim(claimName="models", path="a/../../b"),
+        "spec.model.persistentVolumeClaim.path",
+        "must not contain '..'",
+    ),
+    "an artifact by its store": (
+        artifact(uri="s3://artifacts"),
+        "spec.model.compiledArtifact.uri",
+        "what status.artifact.uri says",
+    ),
+    "a digest that is none": (
+        artifact(digest="936f3e9d"),
+        "spec.model.compiledArtifact.digest",
+        "what status.artifact.digest says",
+    ),
+    "allowing with a word": (
+        model({"model": {"huggingFace": {"repo": "org/llama"}, "allowPickle": "yes"}}),
+        "spec.model.allowPickle",
+        "type boolean",
+    ),
     "no spec": (model(spec=None) | {"spec": {}}, "spec.model", "Required value"),
     "source without repo": (model({"model": {"huggingFace": {}}}), "spec.model.huggingFace.repo", "Required value"),
     "repo is a URL": (
