@@ -72,6 +72,10 @@ bench-compile: setup ## Measure where the time of a compilation goes (MODEL=tiny
 bench-startup: setup ## Measure how soon twenty servers are ready, and their memory (MODEL=tiny for the small one)
 	@PYTHONPATH=bench $(BIN)/python -m startup --model $(or $(MODEL),smollm2)
 
+.PHONY: bench-operator
+bench-operator: binaries ## Measure the control loop against a real API server, with kopf-style handlers (MODELS=1000)
+	@PYTHONPATH=bench/operator $(BIN)/python -m control_loop --models $(or $(MODELS),1000) --mode $(or $(MODE),simulated)
+
 .PHONY: lint
 lint: setup ## Lint, formatting and import contracts
 	@$(BIN)/ruff check --no-cache .
@@ -80,7 +84,8 @@ lint: setup ## Lint, formatting and import contracts
 
 .PHONY: types
 types: setup ## Type-check; the runtime also as Python 3.10, which the Neuron images hold
-	@$(BIN)/mypy $(PACKAGES) examples/demo scripts bench/quantization bench/serving bench/store bench/compile bench/startup
+	@$(BIN)/mypy $(PACKAGES) examples/demo scripts bench/quantization bench/serving bench/store bench/compile bench/startup \
+		bench/operator/control_loop
 	@$(BIN)/mypy --python-version 3.10 runtime/neuron_runtime
 
 .PHONY: generate

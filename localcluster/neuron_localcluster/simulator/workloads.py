@@ -57,9 +57,9 @@ class Simulator:
     """Controllers of Jobs and Deployments with the nodes beneath them. It depends on the live objects alone.
 
     With `shows_running` pods and Jobs are said to run before they end, which a watcher of a real cluster sees; without
-    it each goes to its end at once, which is the least that can be written. Pods of Deployments are made only with
-    `deployment_pods`, and belong to the Deployment without a ReplicaSet between. `selector` is a label selector of the
-    Jobs and Deployments that are looked at.
+    it each goes to its end at once, which is the least that can be written. Jobs get pods unless `job_pods` is false.
+    Deployments get them with `deployment_pods` alone; they then belong to the Deployment, without a ReplicaSet between.
+    `selector` is a label selector of the Jobs and Deployments that are looked at.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class Simulator:
         server_starts: ServerStarts = _become_ready,
         delays: Delays = Delays(),
         shows_running: bool = True,
+        job_pods: bool = True,
         deployment_pods: bool = False,
         selector: str = "",
     ) -> None:
@@ -78,6 +79,7 @@ class Simulator:
         self._server_starts = server_starts
         self._delays = delays
         self._shows_running = shows_running
+        self._job_pods = job_pods
         self._deployment_pods = deployment_pods
         self._parameters: Mapping[str, str] = {"labelSelector": selector} if selector else {}
         self._live: dict[str, Manifest] = {}
@@ -181,18 +183,20 @@ class Simulator:
         await asyncio.sleep(self._delays.start)
         name = f"{job['metadata']['name']}-{job['metadata']['uid'][:5]}"
         async with self._turns:
-            pod = await self._ensure_pod(job, JOBS, name, {"job-name": job["metadata"]["name"]})
+            labels = {"job-name": job["metadata"]["name"]}
+            pods = [await self._ensure_pod(job, JOBS, name, labels)] if self._job_pods else []
             started = clock.now()
             text = job.get("status", {}).get("startTime") or clock.seconds_text(started)
             if self._shows_running and not job.get("status", {}).get("active"):
-                await self._write_status(PODS, pod, statuses.running(pod, started, ready=True))
+                await self._show_pods(pods, None, ready=True)
                 await self._write_status(JOBS, job, statuses.job_running(started))
         await asyncio.sleep(self._delays.run)
         if job["metadata"]["uid"] not in self._live:
             return
         end = await self._job_ends(job)
         async with self._turns:
-            await self._write_status(PODS, pod, statuses.ended(pod, end, started, clock.now()))
+            for pod in pods:
+                await self._write_status(PODS, pod, statuses.ended(pod, end, started, clock.now()))
             await self._write_status(JOBS, job, statuses.job_ended(end, text, clock.now()))
 
     async def _advance_deployment(self, deployment: Manifest) -> None:
@@ -293,6 +297,7 @@ async def simulated_workloads(
     server_starts: ServerStarts = _become_ready,
     delays: Delays = Delays(),
     shows_running: bool = True,
+    job_pods: bool = True,
     deployment_pods: bool = False,
     selector: str = "",
     garbage: Sequence[Resource] = (),
@@ -308,6 +313,7 @@ async def simulated_workloads(
             server_starts=server_starts,
             delays=delays,
             shows_running=shows_running,
+            job_pods=job_pods,
             deployment_pods=deployment_pods,
             selector=selector,
         )

@@ -1,0 +1,1 @@
+"""What the operator's control loop costs, against a real API server: `python -m control_loop`."""

@@ -1,0 +1,36 @@
+"""The figures as a table for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from control_loop.measure import Figures
+
+_MIB = 1024 * 1024
+
+
+def table(found: Mapping[str, Figures]) -> str:
+    """One column for each contestant."""
+    rows = [["", *found]]
+    columns = [_column(figures) for figures in found.values()]
+    rows += [[name, *(column[name] for column in columns)] for name in columns[0]]
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
+
+
+def _column(figures: Figures) -> dict[str, str]:
+    reaction = figures.reaction.get("all", {})
+    return {
+        "models/s, compiled": f"{figures.models_per_second:.1f}",
+        "models/s, artifact known": f"{figures.hits_per_second:.1f}",
+        "writes per model, compiled": f"{sum(figures.writes_on_miss.values()):.2f}",
+        "writes per model, artifact known": f"{sum(figures.writes_on_hit.values()):.2f}",
+        "reaction p50, ms": f"{1000 * reaction.get('p50', 0):.0f}",
+        "reaction p99, ms": f"{1000 * reaction.get('p99', 0):.0f}",
+        "resident at start, MiB": f"{figures.resident_at_start / _MIB:.1f}",
+        "resident per model, KiB": f"{figures.resident_per_model / 1024:.1f}",
+        "restart until quiet, s": f"{figures.restart_seconds:.2f}",
+        "writes of a restart": f"{figures.restart_writes}",
+    }
