@@ -16,6 +16,7 @@ from neuron_operator.model.resources import names
 from neuron_operator.model.resources.compile_job import compile_job
 from neuron_operator.model.resources.deployment import with_artifact, with_scale
 from neuron_operator.model.resources.difference import differs
+from neuron_operator.model.resources.inspect_job import inspect_job, inspect_spec
 from neuron_operator.model.resources.service import endpoint, selected_revision, service
 from neuron_operator.model.resources.service_accounts import service_accounts
 from neuron_operator.model.revision import controller_revision, fits, parse_revision, recorded_deployment
@@ -32,11 +33,19 @@ from support.models import SETTINGS, model, record, revision
 
 LLAMA = model()
 REVISION = revision(LLAMA)
+GATED = model({"model": {"huggingFace": {"repo": "org/llama", "tokenSecretRef": {"name": "hf", "key": "token"}}}})
+INSPECTION = inspect_job(GATED, inspect_spec(GATED), SETTINGS, attempt=1, failures=0)
 JOB = compile_job(LLAMA, REVISION, SETTINGS, attempt=2, failures=1)
 DEPLOYMENT = with_scale(REVISION.record.deployment, 2)
 SERVICE = service(LLAMA, REVISION.hash)
-CHILDREN = {"Job": JOB, "Deployment": DEPLOYMENT, "Service": SERVICE, "ControllerRevision": REVISION.manifest}
-WORKLOADS = {"Job": JOB, "Deployment": DEPLOYMENT}
+CHILDREN = {
+    "Job": JOB,
+    "Inspection": INSPECTION,
+    "Deployment": DEPLOYMENT,
+    "Service": SERVICE,
+    "ControllerRevision": REVISION.manifest,
+}
+WORKLOADS = {"Job": JOB, "Inspection": INSPECTION, "Deployment": DEPLOYMENT}
 
 MODEL_NAMES = st.from_regex(r"[a-z]([-a-z0-9]{0,43}[a-z0-9])?", fullmatch=True)
 LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
@@ -53,6 +62,7 @@ def test_every_name_and_label_is_legal(name: str, inputs: int, attempt: int) -> 
         names.deployment(name, short),
         names.service(name),
         names.compile_job(name, digest, attempt),
+        names.inspect_job(name, "0123abcd", attempt),
     ):
         assert NAME.fullmatch(derived), derived
     assert LABEL.fullmatch(names.artifact_label(digest))
@@ -78,6 +88,7 @@ def test_equal_inputs_give_equal_bytes(kind: str) -> None:
     again = revision(model())
     built = {
         "Job": compile_job(model(), again, SETTINGS, attempt=2, failures=1),
+        "Inspection": inspect_job(GATED, inspect_spec(GATED), SETTINGS, attempt=1, failures=0),
         "Deployment": with_scale(again.record.deployment, 2),
         "Service": service(model(), again.hash),
         "ControllerRevision": again.manifest,
@@ -110,7 +121,7 @@ def test_pods_keep_to_the_restricted_profile(kind: str) -> None:
     assert spec["securityContext"]["runAsUser"] > 0
     assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
-    assert all(volume.keys() <= {"name", "emptyDir"} for volume in spec["volumes"])
+    assert all(volume.keys() <= {"name", "emptyDir", "secret"} for volume in spec["volumes"])
     (container,) = spec["containers"]
     security = container["securityContext"]
     assert security["allowPrivilegeEscalation"] is False
@@ -161,6 +172,40 @@ def test_jobs_find_the_platforms_hub_where_the_operator_does() -> None:
     assert "HF_ENDPOINT" not in variables_of("Deployment", settings), "servers read the store alone"
     told = SETTINGS.model_copy(update={"hugging_face": hub})
     assert variables_of("Job", told)["HF_ENDPOINT"] == "http://hub.example", "a variable of the platform's wins"
+
+
+BEHIND_PROXY = SETTINGS.model_copy(
+    update={
+        "pod_environment": {},
+        "proxy": ProxySettings(https_proxy="http://proxy:3128", no_proxy=".internal"),
+        "trusted_certificates": TrustedCertificates(config_map_name="ca-bundle", key="bundle.pem"),
+    }
+)
+
+
+def workloads_behind_proxy() -> list[Manifest]:
+    return [
+        compile_job(LLAMA, REVISION, BEHIND_PROXY, attempt=1, failures=0),
+        inspect_job(LLAMA, inspect_spec(LLAMA), BEHIND_PROXY, attempt=1, failures=0),
+        record(LLAMA, BEHIND_PROXY).deployment,
+    ]
+
+
+@pytest.mark.parametrize("workload", workloads_behind_proxy(), ids=["compile", "inspect", "serving"])
+def test_pods_go_through_the_platforms_proxy_and_trust_its_certificates(workload: Manifest) -> None:
+    pod = workload["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    environment = {entry["name"]: entry.get("value", "") for entry in container["env"]}
+    assert environment["HTTPS_PROXY"] == environment["https_proxy"] == "http://proxy:3128"
+    assert "HTTP_PROXY" not in environment
+    direct = environment["NO_PROXY"].split(",")
+    # Credentials come from the node itself.
+    assert {".internal", "169.254.170.23", "169.254.169.254"} <= set(direct)
+    (volume,) = [volume for volume in pod["volumes"] if "configMap" in volume]
+    assert volume["configMap"] == {"name": "ca-bundle", "items": [{"key": "bundle.pem", "path": "ca.crt"}]}
+    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == volume["name"]]
+    file = f"{mount['mountPath']}/ca.crt"
+    assert {environment[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")} == {file}
 
 
 @pytest.mark.parametrize("kind", WORKLOADS)
