@@ -12,6 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
+from pydantic import ValidationError
+
 from neuron_runtime.container import read_spec, run_as_container, variable
 from neuron_runtime.contract.inspection import (
     FACTS_LIMIT,
@@ -43,16 +45,27 @@ def run(environment: Mapping[str, str]) -> TerminationMessage:
     """Look at what the environment asks for. Raises ContainerFailure."""
     spec = read_spec(environment, INSPECT_SPEC_VARIABLE, InspectSpec)
     work_dir = Path(variable(environment, WORK_DIR_VARIABLE))
-    if isinstance(spec.target, CompiledArtifact):
-        message = TerminationMessage(artifact=_artifact_facts(spec.target, work_dir))
-    else:
-        message = TerminationMessage(source=_source_facts(spec, environment, work_dir))
+    try:
+        message = _look(spec, environment, work_dir)
+    except ValidationError as error:
+        # Sizes that no file has, and the like: whoever wrote them does not get into the cluster with it.
+        first = error.errors()[0]
+        finding = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        raise ContainerFailure(
+            FailureCode.UNSUPPORTED_MODEL, f"what was found cannot be told ({error.title}, {finding})"
+        ) from error
     size = len(message.to_json().encode())
     if size > FACTS_LIMIT:
         raise ContainerFailure(
             FailureCode.ARTIFACT_INCOMPATIBLE, f"what there is to say takes {size} bytes, more than {FACTS_LIMIT}"
         )
     return message
+
+
+def _look(spec: InspectSpec, environment: Mapping[str, str], work_dir: Path) -> TerminationMessage:
+    if isinstance(spec.target, CompiledArtifact):
+        return TerminationMessage(artifact=_artifact_facts(spec.target, work_dir))
+    return TerminationMessage(source=_source_facts(spec, environment, work_dir))
 
 
 def _source_facts(spec: InspectSpec, environment: Mapping[str, str], work_dir: Path) -> SourceFacts:

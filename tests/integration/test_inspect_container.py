@@ -196,6 +196,38 @@ def test_what_is_no_model_is_refused(
     assert words in ended.message.message and "team/model" in ended.message.message
 
 
+@pytest.mark.parametrize(
+    ("listed", "words"),
+    [
+        ({"sha": "main"}, "something else than a hub does"),
+        ({"sha": 64 * "c" + "0"}, "something else than a hub does"),
+        ({"siblings": [{"rfilename": "config.json", "size": 10**30, "blobId": 40 * "a"}]}, "something else"),
+        ({"siblings": [{"rfilename": "config.json", "size": -1, "blobId": 40 * "a"}]}, "something else"),
+    ],
+    ids=["branch", "long", "large", "negative"],
+)
+def test_a_listing_that_no_hub_gives_is_refused(
+    hub: ScriptedHub, tmp_path: Path, listed: dict[str, object], words: str
+) -> None:
+    info = hub.info()
+    assert isinstance(info, dict)
+    hub.listing = info | listed
+    ended = _inspect(_revision(hub), tmp_path)
+    assert ended.message.code is FailureCode.SOURCE_UNREACHABLE
+    assert words in ended.message.message
+
+
+def test_sizes_that_no_status_could_hold_are_refused(hub: ScriptedHub, tmp_path: Path) -> None:
+    info = hub.info()
+    assert isinstance(info, dict)
+    large = {"sha256": 64 * "a", "size": 2**50 - 1, "pointerSize": 134}
+    shards = [{"rfilename": f"{n}.safetensors", "size": 1, "blobId": 40 * "a", "lfs": large} for n in range(8200)]
+    hub.listing = {**info, "siblings": [*info["siblings"], *shards]}
+    ended = _inspect(_revision(hub), tmp_path)
+    assert ended.message.code is FailureCode.UNSUPPORTED_MODEL
+    assert "size" in ended.message.message
+
+
 def test_pickles_are_taken_where_that_is_allowed(hub: ScriptedHub, tmp_path: Path) -> None:
     hub.files = {"config.json": _CONFIG, "pytorch_model.bin": b"pickled"}
     facts = _inspect(_revision(hub), tmp_path, allow_pickle=True).message.source

@@ -8,7 +8,7 @@ takes at most `FACTS_LIMIT` bytes, or the container fails.
 from enum import Enum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 
 from .artifact import Time
 from .digests import ContractModel, Digest
@@ -18,6 +18,9 @@ from .store import StoreLocation
 
 FACTS_LIMIT = 3584
 """Bytes of a termination message with facts; the kubelet keeps 4096."""
+
+_Bytes = Annotated[int, Field(ge=0, lt=2**63)]
+"""What the API server takes for a whole number."""
 
 
 class HuggingFaceRevision(ContractModel):
@@ -68,7 +71,7 @@ class SourceFacts(ContractModel):
     """Pinned: to be recorded, and given to the compile Job as it is."""
     digest: Digest
     """`source_digest` of the files that are taken."""
-    size_bytes: NonNegativeInt
+    size_bytes: _Bytes
     """Of the files that are taken."""
     weights: WeightFormat
     config: dict[str, Any]
@@ -80,14 +83,14 @@ class ArtifactFacts(ContractModel):
 
     request: CompileRequest
     """`request.digest` is the artifact's digest, `request.source_digest` that of its source."""
-    size_bytes: NonNegativeInt
+    size_bytes: _Bytes
     """Of all files of the artifact."""
     created_at: Time
     source_commit: Bounded
     """Empty for a source that has no commit."""
     source_location: Bounded
     """Where the source came from, for people: a repository, `s3://...` or `pvc://...`."""
-    source_size_bytes: NonNegativeInt
+    source_size_bytes: _Bytes
     """Of the snapshot in the store."""
     config: dict[str, Any]
     """`planning_config` of the `config.json` in the source snapshot, for what a server of it needs."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, StringConstraints
+from pydantic import Field, StringConstraints
 
 from .digests import ContractModel, Digest, digest_of
 
@@ -27,7 +27,7 @@ class SourceFile(ContractModel):
 
     path: str
     """Relative, with forward slashes; never absolute, never with `..`."""
-    size: NonNegativeInt
+    size: Annotated[int, Field(ge=0, lt=2**50)]
     content_id: str
     """Names the content: `lfs-sha256:<hex>` or `git-blob:<hex>` on the Hugging Face hub; `s3-etag:<ETag>`, or
     `s3-version:<version id>:<ETag>` in a bucket that keeps versions; `sha256:<hex>` in a claim."""

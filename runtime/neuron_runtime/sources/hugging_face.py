@@ -3,6 +3,7 @@
 huggingface_hub does the transfer (resume, retries, xet, and the token's way: not to the host that delivers).
 """
 
+import re
 import shutil
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from .hub_client import Patience, prepare
 from .hub_failures import Asked
 
 _LISTING_TIMEOUT = 20.0
+_COMMIT = re.compile(r"[0-9a-f]{40,64}")
 _PASSING = frozenset({FailureCode.SOURCE_UNREACHABLE})
 
 
@@ -64,7 +66,9 @@ class HuggingFaceSource:
         """The files at the revision, as the hub lists them."""
         info = self._ask(self._list)
         try:
-            self._commit = str(info.sha)
+            if not _COMMIT.fullmatch(info.sha):
+                raise self._no_hub()
+            self._commit = info.sha
             siblings = [sibling for sibling in info.siblings or [] if may_be_taken(sibling.rfilename)]
             refuse_strange_names((sibling.rfilename for sibling in siblings), self.name)
             return tuple(self._source_file(sibling) for sibling in siblings)

@@ -7,7 +7,7 @@ overwritten meanwhile is refused by S3. Where an ETag is the content's MD5 it is
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -79,10 +79,7 @@ class S3Source:
         """The objects directly below the prefix, by their names there."""
         paths = [path for path in self._list() if may_be_taken(path)]
         refuse_strange_names(paths, self.name)
-        found = {path: self._head(path) for path in [*paths, POOLING]}
-        self._objects = {path: object_ for path, object_ in found.items() if object_ is not None}
-        if gone := [path for path in paths if path not in self._objects]:
-            raise self._changed(gone[0], "it was listed, but it does not exist")
+        self._objects = {path: self._head(path) for path in paths}
         return tuple(
             SourceFile(path=path, size=object_.size, content_id=object_.content_id)
             for path, object_ in self._objects.items()
@@ -110,36 +107,50 @@ class S3Source:
         self._client.close()
 
     def _list(self) -> list[str]:
-        paths = list[str]()
+        """Paths of the objects directly below the prefix, and of those that say how vectors are made."""
+        paths, folders = self._list_folder("")
+        pooling = PurePosixPath(POOLING).parent.as_posix() + "/"
+        # Asking for it by a HEAD could be refused: without the right to list, S3 does not tell what is not there.
+        return paths + (self._list_folder(pooling)[0] if pooling in folders else [])
+
+    def _list_folder(self, folder: str) -> tuple[list[str], set[str]]:
+        prefix = self._prefix + folder
+        paths, folders = list[str](), set[str]()
         pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=self._prefix, Delimiter="/"
+            Bucket=self._bucket, Prefix=prefix, Delimiter="/"
         )
         try:
             for page in pages:
                 paths += [entry["Key"][len(self._prefix) :] for entry in page.get("Contents", ())]
-                if len(paths) > _MOST_OBJECTS:
+                folders |= {entry["Prefix"][len(self._prefix) :] for entry in page.get("CommonPrefixes", ())}
+                if len(paths) + len(folders) > _MOST_OBJECTS:
                     raise ContainerFailure(
                         FailureCode.SOURCE_NOT_FOUND,
                         f"{self.name} has more than {_MOST_OBJECTS} objects directly below it; spec.model.s3.uri names "
                         "no folder of a model",
                     )
         except (ClientError, BotoCoreError) as error:
-            raise store_failure(error, "list", self._bucket, self._prefix, SOURCE) from error
-        return paths
+            raise store_failure(error, "list", self._bucket, prefix, SOURCE) from error
+        return paths, folders
 
-    def _head(self, path: str) -> _Object | None:
-        """What S3 says of an object; None where there is none."""
+    def _head(self, path: str) -> _Object:
+        """What S3 says of an object."""
         key = self._prefix + path
         try:
             head: Any = self._client.head_object(Bucket=self._bucket, Key=key)
         except (ClientError, BotoCoreError) as error:
             if is_absent(error):
-                return None
+                raise self._changed(path, "it was listed, but it does not exist") from error
             raise store_failure(error, "get", self._bucket, key, SOURCE) from error
+        etag = head.get("ETag", "").strip('"')
+        if not etag:
+            raise ContainerFailure(
+                FailureCode.SOURCE_UNREACHABLE, f"the endpoint names no ETag of {self.name}{path}, as S3 does"
+            )
         version = head.get("VersionId")
         return _Object(
             size=head["ContentLength"],
-            etag=head["ETag"].strip('"'),
+            etag=etag,
             version=None if version in _UNVERSIONED else version,
             is_encrypted_by_key="SSECustomerAlgorithm" in head
             or str(head.get("ServerSideEncryption", "")).startswith("aws:kms"),
