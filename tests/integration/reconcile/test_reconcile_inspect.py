@@ -268,6 +268,8 @@ async def test_an_artifact_that_was_compiled_elsewhere_is_served_as_it_is(world:
         ({"shapes": {"maxModelLength": 256}}, "shapes.maxModelLength to 128"),
         ({"model": {**BROUGHT, "task": "Embedding"}}, "model.task to TextGeneration"),
         ({"shapes": {"buckets": {"contextLengths": [16]}}}, "shapes.buckets.contextLengths to [32]"),
+        ({"shapes": {"maxBatchSize": 8}}, "shapes.maxBatchSize to 2"),
+        ({"shapes": {"quantization": "Int8"}}, "shapes.quantization to None"),
     ],
 )
 async def test_an_artifact_that_contradicts_the_spec_is_refused(world: World, spec: dict[str, Any], words: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from neuron_operator.api.conditions import Reason
 from neuron_operator.api.impact import revision_inputs
 from neuron_operator.api.status import ArtifactStatus, MemoryStatus, PlanStatus
-from neuron_operator.api.v1alpha1 import EngineChoice, NeuronModel, TargetChoice
+from neuron_operator.api.v1alpha1 import EngineChoice, NeuronModel, ShapeLimits, TargetChoice
 from neuron_operator.model.resources.deployment import rendered_deployment
 from neuron_operator.model.resources.inspect_job import artifact_location
 from neuron_operator.model.revision import (
@@ -103,12 +103,20 @@ def _wishes_of_artifact(request: CompileRequest) -> Wishes:
 def _contradiction(model: NeuronModel, compiled: ArtifactFacts, settings: PlatformSettings) -> Fail | None:
     """Why an artifact cannot serve what the spec says. What the spec leaves to its defaults is the artifact's own."""
     spec, request = model.spec, compiled.request
+    shapes, default = spec.shapes, ShapeLimits()
     asked = {
         "model.task": (spec.model.task.value, request.task.value),
-        "shapes.maxModelLength": (spec.shapes.max_model_length, request.shapes.max_model_length),
-        "shapes.buckets.contextLengths": (
-            spec.shapes.buckets.context_lengths,
-            list(request.shapes.context_lengths),
+        "shapes.maxModelLength": (shapes.max_model_length, request.shapes.max_model_length),
+        "shapes.buckets.contextLengths": (shapes.buckets.context_lengths, list(request.shapes.context_lengths)),
+        # The API server writes defaults out: one that was asked for cannot be told from one that nobody thought of.
+        "shapes.maxBatchSize": (
+            shapes.max_batch_size if shapes.max_batch_size != default.max_batch_size else None,
+            request.shapes.max_batch_size,
+        ),
+        "shapes.dtype": (shapes.dtype.value if shapes.dtype is not default.dtype else None, request.dtype.value),
+        "shapes.quantization": (
+            shapes.quantization.value if shapes.quantization is not default.quantization else None,
+            request.quantization.value,
         ),
     }
     for field, (wanted, found) in asked.items():
