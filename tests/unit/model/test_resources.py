@@ -174,40 +174,6 @@ def test_jobs_find_the_platforms_hub_where_the_operator_does() -> None:
     assert variables_of("Job", told)["HF_ENDPOINT"] == "http://hub.example", "a variable of the platform's wins"
 
 
-BEHIND_PROXY = SETTINGS.model_copy(
-    update={
-        "pod_environment": {},
-        "proxy": ProxySettings(https_proxy="http://proxy:3128", no_proxy=".internal"),
-        "trusted_certificates": TrustedCertificates(config_map_name="ca-bundle", key="bundle.pem"),
-    }
-)
-
-
-def workloads_behind_proxy() -> list[Manifest]:
-    return [
-        compile_job(LLAMA, REVISION, BEHIND_PROXY, attempt=1, failures=0),
-        inspect_job(LLAMA, inspect_spec(LLAMA), BEHIND_PROXY, attempt=1, failures=0),
-        record(LLAMA, BEHIND_PROXY).deployment,
-    ]
-
-
-@pytest.mark.parametrize("workload", workloads_behind_proxy(), ids=["compile", "inspect", "serving"])
-def test_pods_go_through_the_platforms_proxy_and_trust_its_certificates(workload: Manifest) -> None:
-    pod = workload["spec"]["template"]["spec"]
-    (container,) = pod["containers"]
-    environment = {entry["name"]: entry.get("value", "") for entry in container["env"]}
-    assert environment["HTTPS_PROXY"] == environment["https_proxy"] == "http://proxy:3128"
-    assert "HTTP_PROXY" not in environment
-    direct = environment["NO_PROXY"].split(",")
-    # Credentials come from the node itself.
-    assert {".internal", "169.254.170.23", "169.254.169.254"} <= set(direct)
-    (volume,) = [volume for volume in pod["volumes"] if "configMap" in volume]
-    assert volume["configMap"] == {"name": "ca-bundle", "items": [{"key": "bundle.pem", "path": "ca.crt"}]}
-    (mount,) = [mount for mount in container["volumeMounts"] if mount["name"] == volume["name"]]
-    file = f"{mount['mountPath']}/ca.crt"
-    assert {environment[name] for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE")} == {file}
-
-
 @pytest.mark.parametrize("kind", WORKLOADS)
 def test_pods_hold_no_token_of_the_api_server(kind: str) -> None:
     assert template(kind)["spec"]["automountServiceAccountToken"] is False

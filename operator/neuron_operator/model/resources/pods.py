@@ -18,9 +18,6 @@ _CERTIFICATES_FILE = "ca.crt"
 # OpenSSL and httpx (which reads the hub), requests, boto3, curl: each has a name of its own for the same file.
 _CERTIFICATE_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
-# What hands out AWS credentials, EKS Pod Identity or the instance, which boto3 asks through the proxy otherwise.
-_DIRECT = ("169.254.170.23", "fd00:ec2::23", "169.254.169.254", "localhost", "127.0.0.1", "::1")
-
 # What hands out credentials (EKS Pod Identity over IPv4 and IPv6, the instance) is on the node, behind no proxy.
 _DIRECT = ("169.254.170.23", "fd00:ec2::23", "169.254.169.254", "localhost", "127.0.0.1", "::1")
 
