@@ -19,12 +19,13 @@ import aiohttp
 from aiohttp import web
 
 from faults.connection import Answer, cut, forwarded, listening, reset
+from faults.hasty import TIMEOUT_SECONDS
 from faults.schedule import Schedule
 from faults.watch import EVENT_FAULTS, WATCH_FAULTS, Stream
 from neuron_localcluster.node.kubeconfig import Access
 
 # Longer than operators under test wait for an answer.
-SLOW_SECONDS = 1.4
+SLOW_SECONDS = TIMEOUT_SECONDS + 0.5
 
 READ_FAULTS = ("429", "500", "503", "reset", "slow", "cut")
 PAGE_FAULTS = ("410", *READ_FAULTS)

@@ -13,16 +13,18 @@ from neuron_operator.model import policies, reconcile
 from neuron_operator.model.phases import artifact, compile, identities, source
 
 # The API has whole seconds for the duration of a Lease.
-LEASE_SECONDS = 4
+LEASE_SECONDS = 8
+GIVE_UP_SECONDS = 6.0
+TIMEOUT_SECONDS = 2.0
 RELIST_SECONDS = 1.0
 
 _FIGURES: tuple[tuple[Any, str, float], ...] = (
-    (gateway, "_TIMEOUT_SECONDS", 1.0),
-    (gateway, "_LIST_TIMEOUT_SECONDS", 1.0),
+    (gateway, "_TIMEOUT_SECONDS", TIMEOUT_SECONDS),
+    (gateway, "_LIST_TIMEOUT_SECONDS", TIMEOUT_SECONDS),
     (definition, "_RETRY_SECONDS", 0.1),
     (lease, "DURATION_SECONDS", LEASE_SECONDS),
-    (lease, "_RENEW_SECONDS", 0.7),
-    (lease, "_GIVE_UP_SECONDS", 2.8),
+    (lease, "_RENEW_SECONDS", 1.0),
+    (lease, "_GIVE_UP_SECONDS", GIVE_UP_SECONDS),
     (lease, "_RETRY_SECONDS", 0.2),
     (lease, "_RENEWAL_RETRY_SECONDS", 0.2),
     (leading, "_RELIST_SECONDS", RELIST_SECONDS),
@@ -54,7 +56,7 @@ def hurry() -> None:
     def settings(*arguments: Any) -> kopf.OperatorSettings:
         configured = unhurried(*arguments)
         configured.networking.error_backoffs = (0.1,) * 8
-        configured.networking.request_timeout = 1.0
+        configured.networking.request_timeout = TIMEOUT_SECONDS
         return configured
 
     triggers.settings = settings

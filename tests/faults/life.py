@@ -33,7 +33,8 @@ Manifest = dict[str, Any]
 LEASES = Resource("coordination.k8s.io/v1", "Lease", "leases")
 LEASE = "neuron-operator"
 
-_DEADLINE_SECONDS = 60.0
+_DEADLINE_SECONDS = 120.0
+_SETTLING_SECONDS = 30.0
 _LOOK_SECONDS = 0.05
 
 
@@ -183,9 +184,9 @@ class Life:
         for replica in self.replicas:
             if replica.door is not None:
                 replica.door.passable.set()
-        deadline = time.monotonic() + _DEADLINE_SECONDS
+        deadline = time.monotonic() + _SETTLING_SECONDS
         while True:
-            await self._rest(deadline)
+            await self._rest()
             outcome = await self._look()
             if expected is None or outcome.state == expected.state or time.monotonic() > deadline:
                 break
@@ -200,8 +201,9 @@ class Life:
             raise AssertionError("\n".join([*problems, await self.describe()]))
         return outcome
 
-    async def _rest(self, deadline: float) -> None:
+    async def _rest(self) -> None:
         """Wait until a leader has compared all with the API server twice, and written nothing meanwhile."""
+        deadline = time.monotonic() + _DEADLINE_SECONDS
         while True:
             writes, lists = len(self.proxy.writes), self.proxy.lists["serviceaccounts"]
             while self.proxy.lists["serviceaccounts"] < lists + 2 and len(self.proxy.writes) == writes:

@@ -118,7 +118,8 @@ async def deleted_while_compiling(life: Life) -> None:
 
     life.bed.compiles[life.namespace] = never
     await life.create()
-    await asyncio.wait_for(running.wait(), 60)
+    await life.until_jobs(1)
+    await running.wait()
     await life.delete()
     await life.until_gone()
     del life.bed.compiles[life.namespace]

@@ -8,14 +8,14 @@ import signal
 import time
 from collections.abc import Awaitable
 
-from faults.hasty import LEASE_SECONDS
+from faults.hasty import GIVE_UP_SECONDS, LEASE_SECONDS
 from faults.life import LEASE, LEASES, Life
 from faults.replica import Replica
 from neuron_localcluster.node.api import MERGE_PATCH, APIError
 
 # Longer than a leader tries to renew before it gives up.
-_CUT_SECONDS = 3.2
-_THIEF_SECONDS = 2
+_CUT_SECONDS = GIVE_UP_SECONDS + 0.5
+_THIEF_SECONDS = 3
 
 
 class Meddler:

@@ -17,7 +17,9 @@ import yaml
 from faults.api_proxy import ApiProxy, Door
 from support.addresses import own_address
 
-_RESTART_SECONDS = 0.05
+# The kubelet waits 10 seconds to 5 minutes. Without any wait, processes that do not get to lead take all of a machine.
+_FIRST_RESTART_SECONDS = 0.05
+_LONGEST_RESTART_SECONDS = 2.0
 
 
 @dataclass
@@ -48,12 +50,14 @@ class Replica:
         self.signal(signal.SIGKILL)
 
     async def _run(self) -> None:
+        pause = _FIRST_RESTART_SECONDS
         with own_address() as address:
             while True:
                 self.starts += 1
                 async with self.proxy.door(self.name, self.kill) as self.door:
                     await self._run_once(address, self.door)
-                await asyncio.sleep(_RESTART_SECONDS)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_RESTART_SECONDS)
 
     async def _run_once(self, address: str, door: Door) -> None:
         kubeconfig = self.folder / f"{self.name}.kubeconfig"

@@ -14,7 +14,7 @@ from faults.lives import LIVES
 from faults.schedule import Schedule, no_faults
 
 # Most of a life is waiting: for retries, for slow answers, for rest.
-AT_A_TIME = int(os.environ.get("AT_A_TIME", "8"))
+AT_A_TIME = int(os.environ.get("AT_A_TIME", "6"))
 
 tally: Counter[str] = Counter()
 """What has been tried: lives, starts of operators, and faults by sort."""

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 
 from kubernetes.aio.client import ApiClient, Configuration
 
-from neuron_operator.api.objects import Key, Kind, Manifest, is_deleting, key_of, kind_of
+from neuron_operator.api.objects import Key, Kind, Manifest, is_deleting, key_of, kind_of, uid_of
 from neuron_operator.errors import Conflict
 
 from .access import ClusterAccess
@@ -107,13 +107,18 @@ class Gateway:
     async def delete(self, kind: Kind, key: Key, *, uid: str, propagation: str = "Background") -> Manifest | None:
         """Delete an object if it still is the one with this UID; one that is gone, or another one, is left alone.
 
-        Returns the object when it is still there, on its way out, and None when nothing of this UID is left.
+        Raises Conflict when it is still there, and something else than its UID stood against that. Returns the object when it is still there, on its way out, and None when nothing of this UID is left.
         """
         options = {"propagationPolicy": propagation, "preconditions": {"uid": uid}}
-        # The one condition is the UID, so a conflict says that the object of this UID is gone, as a 404 does.
         try:
             answer = await self._write("DELETE", _path(kind, *key), options, {})
-        except (AnswerNotFound, Conflict):
+        except AnswerNotFound:
+            return None
+        except Conflict:
+            # As a rule another object has the name by now. But an admission webhook may answer so, too.
+            live = await self.get(kind, key)
+            if live is not None and uid_of(live) == uid:
+                raise
             return None
         return _clean(answer) if answer["kind"] == kind.name and is_deleting(answer) else None
 
