@@ -16,6 +16,7 @@ from neuron_operator.model.retries import failure_of, next_attempt
 from neuron_operator.model.revision import Revision
 from neuron_operator.model.scope import Scope
 from neuron_operator.model.serving_state import pod_waiting_trouble
+from neuron_operator.model.starting import seconds_to_create, slow_to_create
 from neuron_operator.model.steps import Continue, Fail, Step, Wait, as_cause
 from neuron_operator.model.tools import Tools
 
@@ -75,7 +76,13 @@ async def _follow(scope: Scope, tools: Tools, job: CompileJob) -> Step:
         if trouble is not None:
             message = f"{as_cause(trouble.message)} (compile Job {job.name}). {trouble.remedy}"
             return Wait(trouble.reason, message, waiting_for=WaitingFor(reason=trouble.reason.value, message=message))
-        return Wait(Reason.JOB_PENDING, f"Compile Job {job.name} waits for its pod to run")
+        slow = slow_to_create([job.pod], tools.clock())
+        if slow is not None:
+            return Wait(
+                Reason.JOB_PENDING, slow, waiting_for=WaitingFor(reason=Reason.JOB_PENDING.value, message=slow)
+            )
+        left = seconds_to_create([job.pod], tools.clock())
+        return Wait(Reason.JOB_PENDING, f"Compile Job {job.name} waits for its pod to run", after=left)
     memory = tools.memory(scope.model)
     shown = progress_to_show(memory.shown_progress.get(job.uid), await tools.progress.read(job.pod_ip), tools.clock())
     if shown is None:

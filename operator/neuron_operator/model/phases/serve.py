@@ -12,6 +12,7 @@ from neuron_operator.model.resources.service import service
 from neuron_operator.model.revision import Revision, recorded_deployment
 from neuron_operator.model.scope import Scope
 from neuron_operator.model.serving_state import Trouble, is_available, trouble_of
+from neuron_operator.model.starting import seconds_to_create, slow_to_create
 from neuron_operator.model.steps import Continue, Fail, Step, Wait, as_cause
 from neuron_operator.model.tools import Tools
 from neuron_runtime.contract.digests import canonical_json
@@ -76,7 +77,7 @@ async def switch(scope: Scope, tools: Tools) -> Step:
     if observed.active == observed.target or is_available(deployment):
         await tools.children.ensure(service(scope.model, observed.target))
     if not is_available(deployment):
-        return _starting(scope, deployment)
+        return _starting(scope, tools, deployment)
     return Continue()
 
 
@@ -101,12 +102,17 @@ async def _apply(
     return await tools.children.ensure(desired)
 
 
-def _starting(scope: Scope, deployment: Manifest) -> Step:
+def _starting(scope: Scope, tools: Tools, deployment: Manifest) -> Step:
     """Why the target revision is not available yet."""
     pods = scope.observed.pods_of(scope.observed.target)
     trouble = trouble_of(deployment, pods)
     if trouble is None:
-        return Wait(Reason.LOADING, f"Deployment {deployment['metadata']['name']} waits for its pods to be ready")
+        slow = slow_to_create(pods, tools.clock())
+        if slow is not None:
+            return Wait(Reason.LOADING, slow, waiting_for=WaitingFor(reason=Reason.LOADING.value, message=slow))
+        left = seconds_to_create(pods, tools.clock())
+        message = f"Deployment {deployment['metadata']['name']} waits for its pods to be ready"
+        return Wait(Reason.LOADING, message, after=left)
     if trouble.diagnosis is not None:
         scope.failure = _last_failure(trouble.diagnosis)
     if trouble.reason in _MISSING_REASONS | _ARTIFACT_REASONS and _was_compiled_elsewhere(scope):
