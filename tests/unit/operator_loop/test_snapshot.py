@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -143,6 +144,20 @@ def test_the_index_follows_the_labels() -> None:
     assert snapshot.list(POD, label=("team", "y")) == [_pod(2, team="y")]
     snapshot.observe("MODIFIED", _pod(3))
     assert snapshot.list(POD, label=("team", "y")) == []
+
+
+def test_objects_share_their_names_and_short_texts() -> None:
+    snapshot = _snapshot()
+    for name in ("a", "b"):
+        manifest = _pod(1, name=name, uid=name) | {"spec": {"containers": [{"terminationMessagePolicy": "File"}]}}
+        snapshot.observe("ADDED", json.loads(json.dumps(manifest)))
+    pairs = [
+        next(iter(found["spec"]["containers"][0].items()))
+        for found in (snapshot.get(POD, Key("ml", name)) for name in ("a", "b"))
+        if found is not None
+    ]
+    assert pairs[0] == pairs[1] == ("terminationMessagePolicy", "File")
+    assert all(one is other for one, other in zip(*pairs, strict=True))
 
 
 def test_managed_fields_are_not_kept_and_the_event_is_not_touched() -> None:
