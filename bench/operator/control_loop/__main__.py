@@ -27,7 +27,9 @@ def main(arguments: Sequence[str]) -> int:
     found: dict[str, Figures] = {}
     for name in names:
         print(f"{name}: {options.models} models", file=sys.stderr)
-        found[name] = asyncio.run(measure(name, options.models, options.profile))
+        found[name] = asyncio.run(
+            measure(name, options.models, simulated=options.mode == "simulated", profile=options.profile)
+        )
     document = {
         "mode": options.mode,
         "machine": {"processors": os.cpu_count(), "python": platform.python_version(), "loadBefore": load},

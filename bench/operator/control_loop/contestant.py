@@ -27,6 +27,7 @@ USER_AGENTS = {OURS: ("neuron-operator",), BASELINE: ("kopf-handlers", "kopf")}
 
 _PORT = 8080
 _SAMPLE_SECONDS = 0.1
+_LEADER = re.compile(r"^neuron_operator_leader ([0-9.]+)$", re.MULTILINE)
 _RECONCILES = re.compile(r"^neuron_operator_reconcile_total\{.*\} ([0-9.e+]+)$", re.MULTILINE)
 
 
@@ -81,10 +82,30 @@ class Contestant:
                 began, used = now, total
         return began
 
-    async def reconciles(self) -> int:
-        """How many reconciles have ended, as its metrics say."""
-        async with aiohttp.ClientSession() as session, session.get(f"http://{self._address}:{_PORT}/metrics") as answer:
-            return sum(int(float(found)) for found in _RECONCILES.findall(await answer.text()))
+    async def leading(self) -> None:
+        """Wait until it leads, as its metrics say."""
+        await self._metric(_LEADER, 1)
+
+    async def reconciled(self, count: int) -> float:
+        """Wait until so many reconciles have ended, as its metrics say; returns when, on the monotonic clock."""
+        return await self._metric(_RECONCILES, count)
+
+    async def _metric(self, pattern: re.Pattern[str], least: int, longest: float = 300.0) -> float:
+        deadline = time.monotonic() + longest
+        async with aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    async with session.get(f"http://{self._address}:{_PORT}/metrics") as answer:
+                        text = await answer.text()
+                except aiohttp.ClientConnectionError:
+                    text = ""
+                now = time.monotonic()
+                if sum(float(found) for found in pattern.findall(text)) >= least:
+                    return now
+                self.check()
+                if now > deadline:
+                    raise TimeoutError(f"{pattern.pattern} is not {least} after {longest} s: {self.tail()}")
+                await asyncio.sleep(_SAMPLE_SECONDS)
 
     def check(self) -> None:
         """Raise when it has ended."""

@@ -20,12 +20,15 @@ from control_loop.fleet import Fleet
 from control_loop.plane import Plane, plane
 from neuron_localcluster.node.addresses import AddressPool
 from neuron_localcluster.nodes import POD_CIDR
-from neuron_localcluster.simulator import Delays, simulated_workloads
+from neuron_localcluster.simulator import Delays, simulated_node, simulated_workloads
 
 _SIMULATOR = "neuron-localcluster-node"
 _SECONDS_PER_MODEL = 3.0
 # Slow enough that a reaction waits for nothing but itself.
 _RATE = 5.0
+# On a busy machine a program can be long without a turn while it starts.
+_LONG_QUIET_SECONDS = 6.0
+_AT_ONCE = Delays()
 _SETTLING = Delays(start=0.3, load=0.3)
 
 
@@ -37,13 +40,12 @@ class Sizes:
     hits: int
     trickle: int
 
+    def total(self, *, simulated: bool) -> int:
+        return self.burst + self.hits + (self.trickle if simulated else 0)
+
     @classmethod
     def of(cls, models: int) -> Sizes:
         return cls(burst=models, hits=max(1, models // 5), trickle=max(1, min(100, models // 5)))
-
-    @property
-    def total(self) -> int:
-        return self.burst + self.hits + self.trickle
 
 
 @dataclass
@@ -65,41 +67,53 @@ class Figures:
     resident_per_model: float = 0.0
     restart_seconds: float = 0.0
     restart_writes: int = 0
-    restart_reconciles: int | None = None
-    processor_seconds: dict[str, float] = field(default_factory=dict)
-    """While the burst lasted, of the contestant and of the processes beside it."""
+    processor_milliseconds: dict[str, float] = field(default_factory=dict)
+    """Per compiled model, of the contestant and of the processes beside it."""
 
     def to_document(self) -> dict[str, Any]:
         return asdict(self)
 
 
-async def measure(name: str, models: int, profile: Path | None = None) -> Figures:
-    """Run one contestant through all phases, on a control plane of its own."""
+async def measure(name: str, models: int, *, simulated: bool, profile: Path | None = None) -> Figures:
+    """Run one contestant through all phases, on a control plane of its own.
+
+    With `simulated` there are no controllers but the simulator's; else the real ones, with a simulated node below.
+    """
     sizes = Sizes.of(models)
     figures = Figures(models=models)
     with _address() as address:
-        async with plane(sizes.burst + sizes.trickle, controllers=False) as given, _fleet(given) as fleet:
+        async with plane(sizes.burst + sizes.trickle, controllers=not simulated) as given, _fleet(given) as fleet:
             arguments = (name, given.kubeconfig, given.endpoints, given.folder, address)
             async with running(*arguments, profile=profile) as operator:
-                await _at_work(name, given, operator, fleet, sizes, figures)
+                await _at_work(name, given, operator, fleet, sizes, figures, simulated=simulated)
             if profile is None:
                 async with running(*arguments) as operator:
-                    await _restart(name, given, operator, figures)
+                    await _restart(name, given, operator, sizes.total(simulated=simulated), figures)
     return figures
 
 
-async def _at_work(name: str, given: Plane, operator: Contestant, fleet: Fleet, sizes: Sizes, figures: Figures) -> None:
-    kubeconfig = given.cluster.kubeconfig
-    await operator.quiet()
+async def _at_work(
+    name: str,
+    given: Plane,
+    operator: Contestant,
+    fleet: Fleet,
+    sizes: Sizes,
+    figures: Figures,
+    *,
+    simulated: bool,
+) -> None:
+    if name == OURS:
+        await operator.leading()
+    await operator.quiet(window=_LONG_QUIET_SECONDS)
     figures.resident_at_start = operator.resident
-    simulated = {"job_ends": given.store.compile, "shows_running": False, "job_pods": False}
-    async with simulated_workloads(kubeconfig, **simulated):  # type: ignore[arg-type]
+    async with _workloads(given, simulated=simulated):
         # As many artifacts as models: each is compiled.
         misses = [objects.model(f"m{number}", number) for number in range(sizes.burst)]
         marked, used = time.time(), _processors(given, operator)
         figures.models_per_second = await _burst(operator, fleet, misses)
-        figures.processor_seconds = {
-            of: round(seconds - used.get(of, 0.0), 1) for of, seconds in _processors(given, operator).items()
+        figures.processor_milliseconds = {
+            of: round(1000 * (seconds - used.get(of, 0.0)) / sizes.burst, 1)
+            for of, seconds in _processors(given, operator).items()
         }
         writes = _writes(name, given, marked)
         figures.resident = operator.resident
@@ -115,16 +129,31 @@ async def _at_work(name: str, given: Plane, operator: Contestant, fleet: Fleet, 
         writes = [write for write in _writes(name, given, marked) if not write.is_apart]
         figures.writes_on_hit = audit.per_model((write for write in writes if write.model[0] == "h"), sizes.hits)
         figures.sequence_on_hit = _sequence(name, given, marked, f"h{sizes.hits // 2}")
-    async with simulated_workloads(kubeconfig, delays=_SETTLING, **simulated):  # type: ignore[arg-type]
-        numbers = range(sizes.burst, sizes.burst + sizes.trickle)
-        trickle = [objects.model(f"t{number}", number) for number in numbers]
+        if not simulated:
+            return
+    async with _workloads(given, _SETTLING):
+        trickle = [objects.model(f"t{number}", number) for number in range(sizes.burst, sizes.burst + sizes.trickle)]
         marked = time.time()
         await fleet.create(trickle, _RATE)
-        await fleet.ready(trickle, 120.0)
+        await fleet.ready(trickle, 300.0)
         await fleet.edit(trickle, {"serving": {"replicas": 2}}, _RATE)
-        await fleet.ready(trickle, 120.0)
+        await fleet.ready(trickle, 300.0)
         await operator.quiet()
     figures.reaction = _reactions(name, given, marked)
+
+
+@asynccontextmanager
+async def _workloads(given: Plane, delays: Delays = _AT_ONCE, *, simulated: bool = True) -> AsyncIterator[None]:
+    """What ends Jobs and readies Deployments."""
+    kubeconfig = given.cluster.kubeconfig
+    if not simulated:
+        async with simulated_node(kubeconfig, given.store.end_pod):
+            yield
+        return
+    async with simulated_workloads(
+        kubeconfig, job_ends=given.store.end_job, delays=delays, shows_running=False, job_pods=False
+    ):
+        yield
 
 
 async def _burst(operator: Contestant, fleet: Fleet, models: Sequence[dict[str, Any]]) -> float:
@@ -136,14 +165,17 @@ async def _burst(operator: Contestant, fleet: Fleet, models: Sequence[dict[str, 
     return round(len(models) / (ready - began), 2)
 
 
-async def _restart(name: str, given: Plane, operator: Contestant, figures: Figures) -> None:
+async def _restart(name: str, given: Plane, operator: Contestant, models: int, figures: Figures) -> None:
+    """Until every model was looked at again, as its metrics say; of one without metrics, until it takes no time."""
     marked = time.time()
-    quiet_since = await operator.quiet(window=3.0)
-    figures.restart_seconds = round(quiet_since - operator.started, 2)
+    if name == OURS:
+        looked_at = await operator.reconciled(models)
+        figures.restart_seconds = round(looked_at - operator.started, 2)
+    quiet_since = await operator.quiet(window=_LONG_QUIET_SECONDS)
+    if name != OURS:
+        figures.restart_seconds = round(quiet_since - operator.started, 2)
     # Events tell of what was written; a lease is renewed all the time.
     figures.restart_writes = sum(not write.is_apart for write in _writes(name, given, marked))
-    if name == OURS:
-        figures.restart_reconciles = await operator.reconciles()
 
 
 def _writes(name: str, given: Plane, since: float) -> list[Write]:

@@ -70,9 +70,13 @@ class Store:
         self._session = session
         self._endpoint = endpoint
 
-    async def compile(self, job: dict[str, Any]) -> ContainerEnd:
+    async def end_job(self, job: dict[str, Any]) -> ContainerEnd:
         """Commit source and artifact of a compile Job, as its container does, without the compiling."""
-        environment = job["spec"]["template"]["spec"]["containers"][0]["env"]
+        return await self.end_pod(job["spec"]["template"])
+
+    async def end_pod(self, pod: dict[str, Any]) -> ContainerEnd:
+        """The same for the Job's pod."""
+        environment = pod["spec"]["containers"][0]["env"]
         text = next(item["value"] for item in environment if item["name"] == COMPILE_SPEC_VARIABLE)
         spec = CompileSpec.model_validate_json(text)
         request = spec.request

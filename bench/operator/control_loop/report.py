@@ -25,6 +25,8 @@ def _column(figures: Figures) -> dict[str, str]:
     return {
         "models/s, compiled": f"{figures.models_per_second:.1f}",
         "models/s, artifact known": f"{figures.hits_per_second:.1f}",
+        "processor per compiled model, ms: itself": f"{figures.processor_milliseconds.get('operator', 0):.0f}",
+        "API server and etcd": f"{_server(figures):.0f}",
         "writes per model, compiled": f"{sum(figures.writes_on_miss.values()):.2f}",
         "writes per model, artifact known": f"{sum(figures.writes_on_hit.values()):.2f}",
         "reaction p50, ms": f"{1000 * reaction.get('p50', 0):.0f}",
@@ -34,3 +36,7 @@ def _column(figures: Figures) -> dict[str, str]:
         "restart until quiet, s": f"{figures.restart_seconds:.2f}",
         "writes of a restart": f"{figures.restart_writes}",
     }
+
+
+def _server(figures: Figures) -> float:
+    return sum(figures.processor_milliseconds.get(name, 0.0) for name in ("kube-apiserver", "etcd"))

@@ -6,6 +6,7 @@ measured, or is driven through thousands of lives, the API server is to be real 
 
 from neuron_localcluster.simulator.end import ContainerEnd
 from neuron_localcluster.simulator.garbage import GarbageCollector
+from neuron_localcluster.simulator.nodes import SimulatedNode, simulated_node
 from neuron_localcluster.simulator.resource import BUILT_IN, Resource
 from neuron_localcluster.simulator.workloads import Delays, Simulator, simulated_workloads
 
@@ -15,6 +16,8 @@ __all__ = [
     "Delays",
     "GarbageCollector",
     "Resource",
+    "SimulatedNode",
     "Simulator",
+    "simulated_node",
     "simulated_workloads",
 ]
