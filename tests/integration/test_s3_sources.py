@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import boto3
@@ -216,3 +220,106 @@ def test_without_credentials_the_service_account_is_named(client: S3Client, monk
         _files(S3Origin(bucket=_BUCKET, prefix="x"))
     assert raised.value.code is FailureCode.SOURCE_ACCESS_DENIED
     assert "ServiceAccount" in raised.value.message
+
+
+class _Bucket:
+    """An S3 API of one object that answers as a test decides."""
+
+    def __init__(self) -> None:
+        self.body = b"{}"
+        self.sent = b"{}"
+        """What it sends for it."""
+        self.refusal: tuple[int, str] | None = None
+        self.refuse_only = ""
+        """A method, where only that is refused."""
+        self.asked: list[str] = []
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        bucket = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                bucket.asked.append(f"{self.command} {self.path}")
+                if bucket.refusal is not None and bucket.refuse_only in ("", self.command):
+                    status, code = bucket.refusal
+                    self._answer(status, f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode())
+                elif "list-type=2" in self.path:
+                    entry = f"<Contents><Key>m/config.json</Key><Size>{len(bucket.body)}</Size></Contents>"
+                    self._answer(200, f"<ListBucketResult>{entry}</ListBucketResult>".encode())
+                else:
+                    etag = hashlib.md5(bucket.body, usedforsecurity=False).hexdigest()
+                    end = len(bucket.body) - 1
+                    ranged = {"Content-Range": f"bytes 0-{end}/{end + 1}"} if self.command == "GET" else {}
+                    self._answer(206 if ranged else 200, bucket.sent, {"ETag": f'"{etag}"', **ranged})
+
+            do_HEAD = do_GET
+
+            def _answer(self, status: int, body: bytes, headers: Mapping[str, str] = MappingProxyType({})) -> None:
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body)
+
+            def log_message(self, *_arguments: object) -> None:
+                pass
+
+        return Handler
+
+
+@pytest.fixture
+def scripted(client: S3Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[_Bucket]:
+    bucket = _Bucket()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), bucket.handler())
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_port}")
+    yield bucket
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+_SCRIPTED = S3Origin(bucket=_BUCKET, prefix="m", region="us-east-1")
+
+
+def test_bytes_that_are_not_those_of_the_etag_are_refused(scripted: _Bucket, tmp_path: Path) -> None:
+    digest = source_digest(_files(_SCRIPTED))
+    _copy(_SCRIPTED, digest, tmp_path / "right")
+    scripted.sent = b"[]"
+    failure = _failure(_SCRIPTED, digest, tmp_path / "wrong")
+    assert failure.code is FailureCode.SOURCE_CHANGED
+    assert "MD5" in failure.message and "config.json" in failure.message
+    assert not list((tmp_path / "wrong").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("method", "refusal", "code", "words"),
+    [
+        ("GET", (403, "AccessDenied"), FailureCode.SOURCE_ACCESS_DENIED, "s3:ListBucket"),
+        ("HEAD", (403, ""), FailureCode.SOURCE_ACCESS_DENIED, "s3:GetObject"),
+        ("GET", (403, "ExpiredToken"), FailureCode.SOURCE_ACCESS_DENIED, "the IAM role of the pod's ServiceAccount"),
+        ("GET", (301, "PermanentRedirect"), FailureCode.SOURCE_NOT_FOUND, "spec.model.s3.region"),
+        ("GET", (404, "NoSuchBucket"), FailureCode.SOURCE_NOT_FOUND, "spec.model.s3"),
+    ],
+)
+def test_each_refusal_names_the_right_or_the_field(
+    scripted: _Bucket, method: str, refusal: tuple[int, str], code: FailureCode, words: str
+) -> None:
+    scripted.refusal, scripted.refuse_only = refusal, method
+    with pytest.raises(ContainerFailure) as raised:
+        _files(_SCRIPTED)
+    assert raised.value.code is code
+    assert words in raised.value.message
+    assert "artifactStore" not in raised.value.message
+
+
+def test_only_what_was_listed_is_asked_for(scripted: _Bucket) -> None:
+    """Where the right to list is bound to a prefix, S3 answers 403 for an object that is not there."""
+    _files(_SCRIPTED)
+    assert [asked.partition("?")[0] for asked in scripted.asked] == ["GET /models", "HEAD /models/m/config.json"]
