@@ -107,7 +107,8 @@ class Gateway:
     async def delete(self, kind: Kind, key: Key, *, uid: str, propagation: str = "Background") -> Manifest | None:
         """Delete an object if it still is the one with this UID; one that is gone, or another one, is left alone.
 
-        Raises Conflict when it is still there, and something else than its UID stood against that. Returns the object when it is still there, on its way out, and None when nothing of this UID is left.
+        Returns the object when it is still there, on its way out, and None when nothing of this UID is left. Raises
+        Conflict when it is there because something else than its UID stood against that.
         """
         options = {"propagationPolicy": propagation, "preconditions": {"uid": uid}}
         try:
