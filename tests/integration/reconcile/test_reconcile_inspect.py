@@ -9,6 +9,7 @@ import pytest
 
 from neuron_operator.api.conditions import rfc3339
 from neuron_operator.api.objects import CONTROLLER_REVISION, DEPLOYMENT, JOB, Manifest, annotations_of, labels_of
+from neuron_operator.loop.controller import Done, Requeue
 from neuron_operator.model.resources import names
 from neuron_operator.model.revision import UPSTREAM_ANNOTATION, parse_revision
 from neuron_runtime.contract.digests import digest_of, hex_part
@@ -313,6 +314,38 @@ async def test_a_branch_that_moves_is_shown_and_not_followed(world: World, store
     world.later(13 * 3600)
     await world.reconcile()
     assert "upstreamCommit" not in (await world.settle())["source"]
+
+
+async def test_a_source_that_cannot_move_any_more_is_looked_at_in_peace(world: World, store: ArtifactStore) -> None:
+    """The times that were set for an earlier source are not those of the next one."""
+    await world.serve(store)
+    world.edit(
+        {"model": {"huggingFace": {"repo": "org/llama", "revision": (await world.revision()).record.source.commit}}}
+    )
+    await world.settle()
+    for deployment in await world.all(DEPLOYMENT):
+        await world.make_ready(deployment)
+    assert (await world.settle())["phase"] == "Ready"
+    world.later(13 * 3600)
+    for _ in range(2):
+        outcome = await world.reconcile()
+    assert isinstance(outcome, Requeue) and outcome.after > 60, "it would be looked at without a pause"
+
+
+async def test_an_artifact_that_takes_the_place_of_a_source_is_looked_at_in_peace(
+    world: World, store: ArtifactStore
+) -> None:
+    await world.serve(store)
+    world.edit({"model": {"huggingFace": None, **BROUGHT}})
+    await world.settle()
+    await answer(world, artifact_facts())
+    await world.settle()
+    for deployment in await world.all(DEPLOYMENT):
+        await world.make_ready(deployment)
+    assert (await world.settle())["phase"] == "Ready"
+    world.later(30 * 3600)
+    await world.reconcile()
+    assert isinstance(await world.reconcile(), Done)
 
 
 async def test_a_record_of_the_first_release_still_applies(world: World, store: ArtifactStore) -> None:

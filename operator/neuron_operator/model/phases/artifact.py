@@ -35,11 +35,11 @@ async def look_up_artifact(scope: Scope, tools: Tools) -> Step:
     """Find out whether the artifact is there."""
     revision = scope.revision
     assert revision is not None  # noqa: S101 - record_revision went before
+    memory, now = tools.memory(scope.model), tools.clock()
     if revision.record.artifact is not None:
         # It lies where a tenant said: only pods read it, with rights of their own.
-        scope.artifact = revision.record.artifact
+        scope.artifact, memory.audit_at = revision.record.artifact, None
         return Continue()
-    memory, now = tools.memory(scope.model), tools.clock()
     report = artifact_report(scope.observed.pods_of(revision.hash))
     known, scope.artifact = scope.artifact, None
     is_audit = known is not None and memory.miss is None and report in (None, memory.answered_report)

@@ -6,11 +6,13 @@ import re
 from datetime import timedelta
 
 from neuron_operator import hub
+from neuron_operator.api.model_source import HuggingFaceSource
 from neuron_operator.errors import Conflict
 from neuron_operator.model.revision import UPSTREAM_ANNOTATION, parse_revision
 from neuron_operator.model.scope import Scope
 from neuron_operator.model.steps import Continue, Step
 from neuron_operator.model.tools import Tools
+from neuron_operator.settings import PlatformSettings
 
 from .source import is_read_in_process
 
@@ -27,11 +29,11 @@ async def follow_upstream(scope: Scope, tools: Tools) -> Step:
     asks everybody at once. A hub that does not answer changes nothing.
     """
     revision, repository = scope.revision, scope.model.spec.model.hugging_face
-    if revision is None or repository is None or _COMMIT.fullmatch(repository.revision):
-        return Continue()
-    if not is_read_in_process(repository, tools.settings):
-        return Continue()
     memory, now = tools.memory(scope.model), tools.clock()
+    if revision is None or repository is None or not _may_move(repository, tools.settings):
+        # A time that was set for an earlier spec would come, and never be followed by another.
+        memory.upstream_at = None
+        return Continue()
     if memory.upstream_at is None:
         memory.upstream_at = now + _INTERVAL * random.random()  # noqa: S311 - no secret is made of it
     if now < memory.upstream_at:
@@ -52,3 +54,8 @@ async def follow_upstream(scope: Scope, tools: Tools) -> Step:
             memory.upstream_at = now
             raise
     return Continue()
+
+
+def _may_move(repository: HuggingFaceSource, settings: PlatformSettings) -> bool:
+    """Whether the spec names a branch or tag of a repository that the operator reads itself."""
+    return not _COMMIT.fullmatch(repository.revision) and is_read_in_process(repository, settings)
