@@ -74,8 +74,7 @@ def _source_facts(spec: InspectSpec, environment: Mapping[str, str], work_dir: P
     with closing(open_source(spec.target, spec.token, environment, work_dir / "hugging-face", patience)) as source:
         files = taken_files(source.files(), allow_pickle=spec.allow_pickle)
         weights = [file.path for file in files if is_weights(file.path)]
-        if not weights:
-            raise _unsupported(source, _no_weights(spec.allow_pickle))
+        _refuse_incomplete(source, files, allow_pickle=spec.allow_pickle)
         return SourceFacts(
             origin=_pinned(spec, source),
             digest=source_digest(files, allow_pickle=spec.allow_pickle),
@@ -95,14 +94,12 @@ def _pinned(spec: InspectSpec, source: Source) -> Origin:
 
 def _config(source: Source, files: tuple[SourceFile, ...], work_dir: Path) -> Mapping[str, Any]:
     """The source's `config.json`."""
-    found = [file for file in files if file.path == _CONFIG]
-    if not found:
-        raise _unsupported(source, f"has no {_CONFIG}")
-    if found[0].size > _LARGEST_CONFIG:
-        raise _unsupported(source, f"has a {_CONFIG} of {found[0].size} bytes; {_LARGEST_CONFIG} is the most")
+    found = next(file for file in files if file.path == _CONFIG)
+    if found.size > _LARGEST_CONFIG:
+        raise _unsupported(source, f"has a {_CONFIG} of {found.size} bytes; {_LARGEST_CONFIG} is the most")
     folder = work_dir / "source"
     folder.mkdir(parents=True, exist_ok=True)
-    source.bring(found[0], folder / _CONFIG, ByteCount(0, _silent))
+    source.bring(found, folder / _CONFIG, ByteCount(0, _silent))
     config = _parse(folder / _CONFIG)
     if config is None:
         raise _unsupported(source, f"has a {_CONFIG} that is no JSON object")
@@ -144,13 +141,26 @@ def _parse(path: Path) -> Mapping[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _no_weights(allow_pickle: bool) -> str:
-    if allow_pickle:
-        return "has no weights: neither *.safetensors nor pytorch_model*.bin at its top level"
-    return (
-        "has no *.safetensors at its top level; pytorch_model*.bin is read only with spec.model.allowPickle, which "
-        "means to trust whoever made it"
-    )
+def _refuse_incomplete(source: Source, files: tuple[SourceFile, ...], *, allow_pickle: bool) -> None:
+    """Raises ContainerFailure: SOURCE_NOT_FOUND where there is nothing, SOURCE_INCOMPLETE for a part of a model."""
+    if not files:
+        raise ContainerFailure(
+            FailureCode.SOURCE_NOT_FOUND, f"{source.name} has no file of a model at its top level; check what names it"
+        )
+    missing = list[str]()
+    if not any(file.path == _CONFIG for file in files):
+        missing.append(f"no {_CONFIG}")
+    if not any(is_weights(file.path) for file in files):
+        pickles = (
+            "no weights, neither *.safetensors nor pytorch_model.bin or its shards"
+            if allow_pickle
+            else "no *.safetensors (pytorch_model*.bin is read with spec.model.allowPickle alone)"
+        )
+        missing.append(pickles)
+    if missing:
+        raise ContainerFailure(
+            FailureCode.SOURCE_INCOMPLETE, f"{source.name} has {' and '.join(missing)} at its top level"
+        )
 
 
 def _unsupported(source: Source, finding: str) -> ContainerFailure:

@@ -174,25 +174,30 @@ def test_an_answer_is_short_whatever_the_configuration_holds(hub: ScriptedHub, t
     assert ended.message.source is not None
 
 
+_INCOMPLETE, _UNSUPPORTED = FailureCode.SOURCE_INCOMPLETE, FailureCode.UNSUPPORTED_MODEL
+
+
 @pytest.mark.parametrize(
-    ("files", "allow_pickle", "words"),
+    ("files", "allow_pickle", "code", "words"),
     [
-        ({"model.safetensors": b"w"}, False, "has no config.json"),
-        ({"config.json": b"[]", "model.safetensors": b"w"}, False, "no JSON object"),
-        ({"config.json": b"[" * 100_000, "model.safetensors": b"w"}, False, "no JSON object"),
-        ({"config.json": b" " * 1_048_577, "model.safetensors": b"w"}, False, "1048576 is the most"),
-        ({"config.json": b"{}", "pytorch_model.bin": b"p"}, False, "spec.model.allowPickle"),
-        ({"config.json": b"{}", "flax_model.msgpack": b"p"}, True, "has no weights"),
+        ({"README.md": b"about"}, False, FailureCode.SOURCE_NOT_FOUND, "has no file of a model"),
+        ({"model.safetensors": b"w"}, False, _INCOMPLETE, "has no config.json at its top level"),
+        ({"tokenizer.json": b"{}"}, False, _INCOMPLETE, "has no config.json and no *.safetensors"),
+        ({"config.json": b"{}", "pytorch_model.bin": b"p"}, False, _INCOMPLETE, "spec.model.allowPickle"),
+        ({"config.json": b"{}", "flax_model.msgpack": b"p"}, True, _INCOMPLETE, "has no weights"),
+        ({"config.json": b"[]", "model.safetensors": b"w"}, False, _UNSUPPORTED, "no JSON object"),
+        ({"config.json": b"[" * 100_000, "model.safetensors": b"w"}, False, _UNSUPPORTED, "no JSON object"),
+        ({"config.json": b" " * 1_048_577, "model.safetensors": b"w"}, False, _UNSUPPORTED, "1048576 is the most"),
     ],
-    ids=["none", "list", "deep", "large", "pickle", "flax"],
+    ids=["nothing", "none", "neither", "pickle", "flax", "list", "deep", "large"],
 )
 def test_what_is_no_model_is_refused(
-    hub: ScriptedHub, tmp_path: Path, files: dict[str, bytes], allow_pickle: bool, words: str
+    hub: ScriptedHub, tmp_path: Path, files: dict[str, bytes], allow_pickle: bool, code: FailureCode, words: str
 ) -> None:
     hub.files = files
     ended = _inspect(_revision(hub), tmp_path, allow_pickle=allow_pickle)
     assert ended.exit_code == ExitCode.FAILED
-    assert ended.message.code is FailureCode.UNSUPPORTED_MODEL
+    assert ended.message.code is code
     assert words in ended.message.message and "team/model" in ended.message.message
 
 

@@ -68,6 +68,11 @@ CATALOGUE: dict[str, Entry] = {
         "Nothing: it is asked again by itself. A token in model.huggingFace.tokenSecretRef raises the limit",
         RetryClass.TRANSIENT,
     ),
+    FailureCode.SOURCE_INCOMPLETE.value: Entry(
+        "Put config.json, tokenizer.json and *.safetensors at the top level of what model names; pytorch_model*.bin "
+        "needs model.allowPickle",
+        RetryClass.ACCESS,
+    ),
     FailureCode.SOURCE_UNSAFE.value: Entry(
         "Use weights in safetensors, and files that lie in the folder itself (model.huggingFace.repo, model.s3.uri or "
         "model.persistentVolumeClaim.path)",

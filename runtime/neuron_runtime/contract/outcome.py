@@ -26,6 +26,8 @@ class FailureCode(str, Enum):
     SOURCE_UNREACHABLE = "SourceUnreachable"
     SOURCE_RATE_LIMITED = "SourceRateLimited"
     """The origin answers, but not to us now (429); `retry_after_seconds` says when to ask again, if it did."""
+    SOURCE_INCOMPLETE = "SourceIncomplete"
+    """The source is there, but has no `config.json`, or no weights that are read; they may still come."""
     SOURCE_UNSAFE = "SourceUnsafe"
     """The source would make a reader leave its folder, or run code that is in a pickle."""
     SOURCE_MISSING = "SourceMissing"

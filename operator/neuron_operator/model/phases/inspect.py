@@ -35,6 +35,7 @@ _REASONS = {
     FailureCode.SOURCE_TOKEN_MISSING.value: Reason.TOKEN_MISSING,
     FailureCode.SOURCE_RATE_LIMITED.value: Reason.RATE_LIMITED,
     FailureCode.SOURCE_UNREACHABLE.value: Reason.UNREACHABLE,
+    FailureCode.SOURCE_INCOMPLETE.value: Reason.UNSUPPORTED_FORMAT,
     FailureCode.SOURCE_UNSAFE.value: Reason.UNSAFE_SOURCE,
     FailureCode.SOURCE_MISSING.value: Reason.SOURCE_MISSING,
     FailureCode.SOURCE_DAMAGED.value: Reason.SOURCE_DAMAGED,
