@@ -10,21 +10,19 @@ from neuron_operator import app
 from neuron_operator.kube import definition, gateway
 from neuron_operator.loop import controller, leading, lease, queue, triggers
 from neuron_operator.model import policies, reconcile
-from neuron_operator.model.phases import artifact, compile, identities, source
+from neuron_operator.model.phases import artifact, compile, identities, inspect, source, waiting
 
-# The API has whole seconds for the duration of a Lease.
-LEASE_SECONDS = 8
-GIVE_UP_SECONDS = 6.0
-TIMEOUT_SECONDS = 2.0
+# How long the operator waits for an answer, as ever: on a busy machine less is not enough.
+TIMEOUT_SECONDS = 4.0
 RELIST_SECONDS = 1.0
+# The API has whole seconds for the duration of a Lease.
+SHORT_LEASE_SECONDS = 8
+SHORT_GIVE_UP_SECONDS = 6.0
 
 _FIGURES: tuple[tuple[Any, str, float], ...] = (
-    (gateway, "_TIMEOUT_SECONDS", TIMEOUT_SECONDS),
     (gateway, "_LIST_TIMEOUT_SECONDS", TIMEOUT_SECONDS),
     (definition, "_RETRY_SECONDS", 0.1),
-    (lease, "DURATION_SECONDS", LEASE_SECONDS),
     (lease, "_RENEW_SECONDS", 1.0),
-    (lease, "_GIVE_UP_SECONDS", GIVE_UP_SECONDS),
     (lease, "_RETRY_SECONDS", 0.2),
     (lease, "_RENEWAL_RETRY_SECONDS", 0.2),
     (leading, "_RELIST_SECONDS", RELIST_SECONDS),
@@ -38,16 +36,24 @@ _FIGURES: tuple[tuple[Any, str, float], ...] = (
     (artifact, "_STORE_PAUSE_SECONDS", 0.3),
     (artifact, "_LOOK_AGAIN_SECONDS", 0.5),
     (compile, "_PROGRESS_SECONDS", 0.5),
-    (compile, "_SHARED_SECONDS", 1.0),
+    (waiting, "_SHARED_SECONDS", 1.0),
+    (inspect, "_ANSWER_SECONDS", 0.5),
     (identities, "_LOOK_AGAIN_SECONDS", 0.5),
     (source, "_HUB_PAUSE_SECONDS", 0.3),
     (source, "_LOOK_AGAIN_SECONDS", 0.5),
 )
 
 
-def hurry() -> None:
-    """Give this process's operator its short waits."""
-    for module, name, value in _FIGURES:
+_SHORT_LEASE: tuple[tuple[Any, str, float], ...] = (
+    (gateway, "_TIMEOUT_SECONDS", 2.0),
+    (lease, "DURATION_SECONDS", SHORT_LEASE_SECONDS),
+    (lease, "_GIVE_UP_SECONDS", SHORT_GIVE_UP_SECONDS),
+)
+
+
+def hurry(*, short_lease: bool) -> None:
+    """Give this process's operator its short waits; a short lease only where another operator waits for it."""
+    for module, name, value in _FIGURES + (_SHORT_LEASE if short_lease else ()):
         assert hasattr(module, name), f"{module.__name__} has no {name}"
         setattr(module, name, value)
     assert app.triggers is triggers

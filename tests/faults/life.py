@@ -194,7 +194,7 @@ class Life:
         problems = list(self.violations)
         problems += [f"orphan: {name}" for name in await orphans(self.bed, self.namespace)]
         if expected is not None and outcome.state != expected.state:
-            problems.append(_difference(expected.state, outcome.state))
+            problems.append(difference(expected.state, outcome.state))
         if expected is not None and outcome.jobs != expected.jobs:
             problems.append(f"Jobs created by artifact: {outcome.jobs}, undisturbed {expected.jobs}")
         if problems:
@@ -217,7 +217,8 @@ class Life:
         created: Counter[str] = Counter()
         for write in self.proxy.effective:
             if (write.verb, write.resource) == ("create", "jobs"):
-                created[write.body["metadata"]["labels"][names.ARTIFACT_LABEL]] += 1
+                labels = write.body["metadata"]["labels"]
+                created[labels.get(names.ARTIFACT_LABEL) or labels[names.INSPECTION_LABEL]] += 1
         return Outcome(await final_state(self.bed, self.namespace), dict(created), len(self.proxy.effective))
 
 
@@ -264,7 +265,7 @@ async def living(
         schedules = [schedule] if store_schedule is None else [schedule, store_schedule]
         life.__init__(bed, namespace, schedules, proxy)  # type: ignore[misc]
         for number in range(replicas):
-            replica = Replica(f"operator-{number}", proxy, bed.zygote, folder, environment)
+            replica = Replica(f"operator-{number}", proxy, bed.zygote, folder, environment, short_lease=replicas > 1)
             life.replicas.append(await stack.enter_async_context(replica_running(replica)))
         try:
             yield life
@@ -287,6 +288,7 @@ def _tail(log: Path) -> str:
     return "\n".join(line[:600] for line in lines[-25:])
 
 
-def _difference(expected: dict[str, Any], found: dict[str, Any]) -> str:
+def difference(expected: dict[str, Any], found: dict[str, Any]) -> str:
+    """What is not as in an undisturbed life, line by line."""
     texts = [json.dumps(value, sort_keys=True, indent=1).splitlines() for value in (expected, found)]
     return "\n".join(difflib.unified_diff(*texts, "undisturbed", "disturbed", n=2, lineterm=""))
