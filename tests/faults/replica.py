@@ -31,6 +31,7 @@ class Replica:
     zygote: Path
     folder: Path
     environment: dict[str, str]
+    short_lease: bool
     starts: int = 0
     exit_codes: list[int] = field(default_factory=list)
     pid: int | None = None
@@ -63,7 +64,7 @@ class Replica:
         kubeconfig = self.folder / f"{self.name}.kubeconfig"
         kubeconfig.write_text(yaml.safe_dump(_kubeconfig(f"http://127.0.0.1:{door.port}")))
         environment = {"KUBECONFIG": str(kubeconfig), "POD_NAME": self.name, "BIND_ADDRESS": address}
-        told = {"log": str(self.log), "environment": self.environment | environment}
+        told = {"log": str(self.log), "environment": self.environment | environment, "short_lease": self.short_lease}
         reader, writer = await asyncio.open_unix_connection(str(self.zygote))
         try:
             writer.write(json.dumps(told).encode() + b"\n")

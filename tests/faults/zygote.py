@@ -59,7 +59,7 @@ def _run(told: dict[str, Any]) -> int:
     os.dup2(log, 2)
     os.environ.update(told["environment"])
     random.seed()
-    hurry()
+    hurry(short_lease=told["short_lease"])
     return operator.main()
 
 
