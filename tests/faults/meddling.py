@@ -8,13 +8,13 @@ import signal
 import time
 from collections.abc import Awaitable
 
-from faults.hasty import GIVE_UP_SECONDS, LEASE_SECONDS
+from faults.hasty import SHORT_GIVE_UP_SECONDS, SHORT_LEASE_SECONDS
 from faults.life import LEASE, LEASES, Life
 from faults.replica import Replica
 from neuron_localcluster.node.api import MERGE_PATCH, APIError
 
 # Longer than a leader tries to renew before it gives up.
-_CUT_SECONDS = GIVE_UP_SECONDS + 0.5
+_CUT_SECONDS = SHORT_GIVE_UP_SECONDS + 0.5
 _THIEF_SECONDS = 3
 
 
@@ -39,7 +39,7 @@ class Meddler:
 
     async def _delete(self, life: Life, leader: Replica) -> None:
         # The holder learns of it when it renews.
-        life.unguarded_until = time.monotonic() + LEASE_SECONDS
+        life.unguarded_until = time.monotonic() + SHORT_LEASE_SECONDS
         await _unless_gone(life.bed.api.delete(LEASES.path(life.namespace, LEASE), {}))
 
     async def _steal(self, life: Life, leader: Replica) -> None:
@@ -59,7 +59,7 @@ class Meddler:
     async def _stop(self, life: Life, leader: Replica) -> None:
         leader.signal(signal.SIGSTOP)
         try:
-            await asyncio.sleep(LEASE_SECONDS + 1)
+            await asyncio.sleep(SHORT_LEASE_SECONDS + 1)
         finally:
             leader.signal(signal.SIGCONT)
 
