@@ -27,6 +27,8 @@ class Diagnosis:
     log_tail: str | None = None
     serving: bool = False
     """Whether the container was one that serves."""
+    entry: Entry | None = None
+    """What holds instead of the catalogue's entry, if anything does."""
 
     @property
     def remedy(self) -> str:
@@ -40,6 +42,8 @@ class Diagnosis:
 
     @property
     def _entry(self) -> Entry:
+        if self.entry is not None:
+            return self.entry
         entry = CATALOGUE[self.code]
         return entry.serving if self.serving and entry.serving is not None else entry
 

@@ -5,6 +5,8 @@ from datetime import datetime
 from neuron_operator.api.objects import labels_of
 from neuron_operator.diagnosis.catalogue import POD_LOST
 from neuron_operator.diagnosis.containers import Diagnosis
+from neuron_operator.diagnosis.inspection import of_inspection
+from neuron_runtime.contract.inspection import CompiledArtifact, InspectSpec
 from neuron_runtime.contract.outcome import TerminationMessage
 
 from .jobs import CompileJob, JobState, terminated_state
@@ -30,10 +32,11 @@ def answer_of(job: CompileJob) -> TerminationMessage | None:
     return message
 
 
-def failure_of_inspection(job: CompileJob) -> Diagnosis:
+def failure_of_inspection(job: CompileJob, spec: InspectSpec) -> Diagnosis:
     """Why an ended Job has no answer."""
     time = (job.manifest.get("status") or {}).get("completionTime")
-    return job.diagnosis or Diagnosis(POD_LOST, "The inspect pod is gone, and its answer with it", time=time)
+    failure = job.diagnosis or Diagnosis(POD_LOST, "The inspect pod is gone, and its answer with it", time=time)
+    return of_inspection(failure, brought=isinstance(spec.target, CompiledArtifact))
 
 
 def seconds_since_end(job: CompileJob, now: datetime) -> float:

@@ -264,6 +264,29 @@ async def test_an_artifact_that_was_compiled_elsewhere_is_served_as_it_is(world:
 
 
 @pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (FailureCode.ARTIFACT_MISSING, "ArtifactMissing"),
+        (FailureCode.ARTIFACT_DAMAGED, "ArtifactDamaged"),
+        (FailureCode.STORE_ACCESS_DENIED, "StoreAccessDenied"),
+    ],
+)
+async def test_an_artifact_that_cannot_be_brought_is_a_failure_and_never_a_compile(
+    world: World, code: FailureCode, reason: str
+) -> None:
+    world.create_model(model=BROUGHT)
+    await world.settle()
+    await answer(world, TerminationMessage(code=code, message="It broke"), exit_code=1)
+    status = await world.settle()
+    found = condition(status, "SourceResolved")
+    assert (found["status"], found["reason"], status["phase"]) == ("False", reason, "Failed")
+    assert "model.compiledArtifact" in status["lastFailure"]["remedy"]
+    assert "compiled again" not in found["message"] and "artifactStore" not in found["message"]
+    assert status["lastFailure"]["retryable"] is True
+    assert [labels_of(job)[names.COMPONENT_LABEL] for job in await world.all(JOB)] == [names.INSPECT_COMPONENT]
+
+
+@pytest.mark.parametrize(
     ("spec", "words"),
     [
         ({"shapes": {"maxModelLength": 256}}, "shapes.maxModelLength to 128"),

@@ -95,11 +95,15 @@ async def test_an_artifact_that_is_gone_is_noticed_within_a_day(world: World, st
     await world.serve(store)
     store.delete()
     outcome = await world.reconcile()
-    assert isinstance(outcome, Requeue)
-    assert outcome.after < 26.4 * 3600
+    waited = 0.0
     assert await world.all(JOB) == []
-    world.later(outcome.after)
-    await world.reconcile()
+    # It is not all that a model is looked at for.
+    while not await world.all(JOB):
+        assert isinstance(outcome, Requeue)
+        waited += outcome.after
+        assert waited < 26.4 * 3600
+        world.later(outcome.after)
+        outcome = await world.reconcile()
     assert len(await world.all(JOB)) == 1
     assert condition(await world.status(), "Compiled") == ("False", "JobPending")
     assert condition(await world.status(), "Available") == ("True", "ReplicasReady")

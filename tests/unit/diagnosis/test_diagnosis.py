@@ -13,7 +13,8 @@ from neuron_operator.diagnosis.catalogue import (
     UNKNOWN,
     RetryClass,
 )
-from neuron_operator.diagnosis.containers import diagnose_termination
+from neuron_operator.diagnosis.containers import Diagnosis, diagnose_termination
+from neuron_operator.diagnosis.inspection import of_inspection
 from neuron_runtime.contract.outcome import FailureCode, TerminationMessage
 from support.models import NOW_TEXT, terminated
 
@@ -41,6 +42,22 @@ def test_a_remedy_is_one_clause_to_which_a_full_stop_can_be_set(code: str) -> No
     assert remedy[0].isupper()
     assert not remedy.endswith(".")
     assert len(remedy) <= 160
+
+
+@pytest.mark.parametrize("brought", [False, True])
+@pytest.mark.parametrize("code", CATALOGUE)
+def test_what_an_inspection_is_told_names_nothing_that_cannot_help(code: str, brought: bool) -> None:
+    found = of_inspection(Diagnosis(code, "It broke"), brought=brought)
+    assert (found.code, found.message) == (code, "It broke")
+    assert found.remedy[0].isupper()
+    assert not found.remedy.endswith(".")
+    assert len(found.remedy) <= 160
+    # An inspect Job has resources and a limit of its own, and what was brought is never compiled.
+    if code in (OUT_OF_MEMORY, TIMED_OUT, POD_LOST):
+        assert "compile" not in found.remedy
+    if brought and code.startswith(("Artifact", "Store")) and code != FailureCode.ARTIFACT_INCOMPATIBLE.value:
+        assert "model.compiledArtifact" in found.remedy
+        assert found.retry in (RetryClass.ACCESS, RetryClass.TRANSIENT), "who put it there may put it right"
 
 
 ENDINGS: dict[str, tuple[dict[str, Any], str, str, str | None]] = {

@@ -111,7 +111,7 @@ def _follow(job: CompileJob, tools: Tools) -> Step:
 
 
 async def _after_failure(scope: Scope, tools: Tools, spec: InspectSpec, job: CompileJob) -> Step:
-    failure, now = failure_of_inspection(job), tools.clock()
+    failure, now = failure_of_inspection(job, spec), tools.clock()
     decision = retry(
         failure,
         attempt=job.attempt,

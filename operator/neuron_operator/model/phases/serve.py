@@ -1,11 +1,14 @@
 """Serves the revision: its Deployment beside the active one, and the Service's switch once it is ready."""
 
+from dataclasses import replace
+
 from pydantic import ValidationError
 
 from neuron_operator.api.conditions import ConditionType, Reason
 from neuron_operator.api.objects import Manifest, annotations_of
 from neuron_operator.api.status import ArtifactStatus, LastFailure, WaitingFor
 from neuron_operator.diagnosis.containers import Diagnosis
+from neuron_operator.diagnosis.inspection import of_brought_artifact
 from neuron_operator.model.jobs import JobState
 from neuron_operator.model.resources.deployment import ARTIFACT_ANNOTATION, with_artifact, with_scale
 from neuron_operator.model.resources.service import service
@@ -114,7 +117,10 @@ def _starting(scope: Scope, tools: Tools, deployment: Manifest) -> Step:
         message = f"Deployment {deployment['metadata']['name']} waits for its pods to be ready"
         return Wait(Reason.LOADING, message, after=left)
     if trouble.diagnosis is not None:
-        scope.failure = _last_failure(trouble.diagnosis)
+        brought = _was_compiled_elsewhere(scope)
+        diagnosis = of_brought_artifact(trouble.diagnosis) if brought else trouble.diagnosis
+        trouble = replace(trouble, diagnosis=diagnosis, remedy=diagnosis.remedy)
+        scope.failure = _last_failure(diagnosis)
     if trouble.reason in _MISSING_REASONS | _ARTIFACT_REASONS and _was_compiled_elsewhere(scope):
         remedy = f"Put it back as it was ({_uri(scope)}), or set model.compiledArtifact to another one"
         return Fail(trouble.reason, trouble.message, remedy, condition=ConditionType.COMPILED)
