@@ -56,7 +56,7 @@ def summary(model: Manifest, milestone: int) -> str:
     _, kind = MILESTONES[milestone]
     if kind == "SourceResolved" and (source := status.get("source")):
         size = source.get("sizeBytes", 0) / 2**20
-        return f"{source.get('repo')} at commit {source.get('commit', '')[:12]}, {size:.0f} MiB"
+        return f"{source.get('location')} at commit {source.get('commit', '')[:12]}, {size:.0f} MiB"
     if kind == "Compiled" and (artifact := status.get("artifact")):
         how = "found in the store, nothing to compile" if artifact.get("reused") else "compiled"
         return f"artifact {artifact.get('digest', '')[:19]}, {artifact.get('sizeBytes', 0) / 2**20:.0f} MiB, {how}"

@@ -93,7 +93,10 @@ def test_a_model_that_the_hub_does_not_have_says_so(operator: InstalledOperator,
     failure = status["lastFailure"]
     assert failure["code"] == "NotFound"
     assert "tests/no-such-model" in failure["message"]
-    assert failure["remedy"] == "Check model.huggingFace.repo and model.huggingFace.revision"
+    assert failure["remedy"] == (
+        "Check model.huggingFace.repo and model.huggingFace.revision; for a private repository set "
+        "model.huggingFace.tokenSecretRef"
+    )
 
 
 def test_an_invalid_manifest_is_answered_with_field_and_remedy(operator: InstalledOperator, namespace: str) -> None:

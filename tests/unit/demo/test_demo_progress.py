@@ -11,6 +11,7 @@ import pytest
 from demo import closing, progress, settings, stages
 from demo.screen import Screen
 from demo.tools import documents
+from neuron_operator.api.status import SourceStatus
 from neuron_operator.settings import PlatformSettings
 
 
@@ -59,6 +60,14 @@ def test_failure_comes_with_its_remedy_and_the_end_of_the_log() -> None:
 
 def test_retries_are_not_a_failure() -> None:
     assert progress.failure(model("Reconciling", lastFailure={"message": "once"})) is None
+
+
+def test_source_is_named_as_the_operator_names_it() -> None:
+    source = SourceStatus(kind="HuggingFace", location="org/llama", commit="c" * 40, size_bytes=2**20)
+
+    assert progress.summary(model("SourceResolved", source=source.to_document()), 0) == (
+        f"org/llama at commit {'c' * 12}, 1 MiB"
+    )
 
 
 @pytest.mark.parametrize(("reused", "words"), [(True, "found in the store"), (False, "MiB, compiled")])
