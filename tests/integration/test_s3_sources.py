@@ -18,7 +18,7 @@ import pytest
 from neuron_runtime.contract.origin import S3Origin
 from neuron_runtime.contract.outcome import ContainerFailure, FailureCode
 from neuron_runtime.contract.source import SourceFile, SourceManifest, source_digest
-from neuron_runtime.sources import copy_snapshot
+from neuron_runtime.sources import copy_snapshot, s3
 from neuron_runtime.sources.s3 import S3Source
 from support.breaking_proxy import breaking_proxy
 from support.object_store import CREDENTIALS, object_store
@@ -317,6 +317,16 @@ def test_each_refusal_names_the_right_or_the_field(
     assert raised.value.code is code
     assert words in raised.value.message
     assert "artifactStore" not in raised.value.message
+
+
+def test_a_prefix_that_is_no_folder_of_a_model(
+    client: S3Client, origin: S3Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "_MOST_OBJECTS", 5)
+    with pytest.raises(ContainerFailure) as raised:
+        _files(origin)
+    assert raised.value.code is FailureCode.SOURCE_NOT_FOUND
+    assert "spec.model.s3.uri names no folder of a model" in raised.value.message
 
 
 def test_only_what_was_listed_is_asked_for(scripted: _Bucket) -> None:

@@ -89,9 +89,11 @@ def _raise_rate_limit(response: Any) -> None:
 
 
 def _retry_after(response: Any) -> int | None:
-    from huggingface_hub.utils._http import parse_ratelimit_headers
+    from huggingface_hub.utils import _http
 
-    limit = parse_ratelimit_headers(response.headers)
+    # Early releases know the older header alone.
+    parse = getattr(_http, "parse_ratelimit_headers", None)
+    limit = parse(response.headers) if parse is not None else None
     if limit is not None and limit.remaining == 0:
         return int(limit.reset_in_seconds)
     text = response.headers.get("Retry-After", "").strip()
