@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 
 import boto3
 import pytest
+from huggingface_hub import close_session
 
 from neuron_operator.planning.model_facts import model_facts
+from neuron_runtime import inspect
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import Digest, digest_of
 from neuron_runtime.contract.inspection import (
@@ -28,7 +30,7 @@ from neuron_runtime.contract.inspection import (
 )
 from neuron_runtime.contract.model_config import PLANNING_FIELDS
 from neuron_runtime.contract.origin import HuggingFaceOrigin, S3Origin, SecretKey, VolumeOrigin
-from neuron_runtime.contract.outcome import ExitCode, FailureCode, TerminationMessage
+from neuron_runtime.contract.outcome import ContainerFailure, ExitCode, FailureCode, TerminationMessage
 from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target
 from neuron_runtime.contract.source import SourceFile, SourceManifest, source_digest
 from neuron_runtime.contract.store import MANIFEST, StoreLocation
@@ -67,26 +69,26 @@ class _Ended:
     log: str
 
 
-def _inspect(
-    target: InspectTarget,
-    folder: Path,
-    variables: Mapping[str, str] | None = None,
-    *,
-    token: bool = False,
-    allow_pickle: bool = False,
-) -> _Ended:
+def _environment(
+    target: InspectTarget, folder: Path, variables: Mapping[str, str] | None, token: bool, allow_pickle: bool
+) -> dict[str, str]:
     secret = SecretKey(secret="hf", key="token") if token else None
-    spec = InspectSpec(target=target, token=secret, allow_pickle=allow_pickle)
     work = folder / "work"
     work.mkdir(exist_ok=True)
-    environment = {
-        **os.environ,
+    return {
         "HOME": "/proc",
-        "NEURON_INSPECT_SPEC": spec.to_json(),
+        "NEURON_INSPECT_SPEC": InspectSpec(target=target, token=secret, allow_pickle=allow_pickle).to_json(),
         "NEURON_WORK_DIR": str(work),
         "TERMINATION_MESSAGE_PATH": str(folder / "termination-log"),
         **(variables or {}),
     }
+
+
+def _inspect(
+    target: InspectTarget, folder: Path, variables: Mapping[str, str] | None = None, *, token: bool = False
+) -> _Ended:
+    """Run the container's process."""
+    environment = {**os.environ, **_environment(target, folder, variables, token, allow_pickle=False)}
     command = [sys.executable, "-S", "-E", "-c", _LAUNCH]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
     exit_code, memory = map(int, ended.stdout.split())
@@ -95,6 +97,27 @@ def _inspect(
     message = TerminationMessage.decode(text)
     assert message is not None
     return _Ended(exit_code, message, memory * 1024, ended.stderr)
+
+
+def _look(target: InspectTarget, folder: Path, *, allow_pickle: bool = False) -> TerminationMessage:
+    """What the container's process would do, in this one."""
+    try:
+        message = inspect.run(_environment(target, folder, None, token=False, allow_pickle=allow_pickle))
+    except ContainerFailure as failure:
+        return TerminationMessage(
+            code=failure.code, message=failure.message, retry_after_seconds=failure.retry_after_seconds
+        )
+    assert len(message.encode().encode()) <= FACTS_LIMIT
+    return message
+
+
+@pytest.fixture(autouse=True)
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What huggingface_hub is told through the environment of this process is put back afterwards."""
+    for name in ("HF_HOME", "HF_XET_CACHE", "HF_HUB_DISABLE_TELEMETRY", "HF_HUB_DISABLE_IMPLICIT_TOKEN", "HF_DEBUG"):
+        monkeypatch.setenv(name, str(tmp_path / "hugging-face"))
+    yield
+    close_session()
 
 
 @pytest.fixture
@@ -169,9 +192,8 @@ _HOSTILE = dict.fromkeys(PLANNING_FIELDS, "😀\x00" * 2_000) | {"architectures"
 )
 def test_an_answer_is_short_whatever_the_configuration_holds(hub: ScriptedHub, tmp_path: Path, config: str) -> None:
     hub.files["config.json"] = config.encode()
-    ended = _inspect(_revision(hub), tmp_path)
-    assert ended.exit_code == ExitCode.OK
-    assert ended.message.source is not None
+    message = _look(_revision(hub), tmp_path)
+    assert message.source is not None
 
 
 _INCOMPLETE, _UNSUPPORTED = FailureCode.SOURCE_INCOMPLETE, FailureCode.UNSUPPORTED_MODEL
@@ -195,10 +217,9 @@ def test_what_is_no_model_is_refused(
     hub: ScriptedHub, tmp_path: Path, files: dict[str, bytes], allow_pickle: bool, code: FailureCode, words: str
 ) -> None:
     hub.files = files
-    ended = _inspect(_revision(hub), tmp_path, allow_pickle=allow_pickle)
-    assert ended.exit_code == ExitCode.FAILED
-    assert ended.message.code is code
-    assert words in ended.message.message and "team/model" in ended.message.message
+    message = _look(_revision(hub), tmp_path, allow_pickle=allow_pickle)
+    assert message.code is code
+    assert words in message.message and "team/model" in message.message
 
 
 @pytest.mark.parametrize(
@@ -217,9 +238,9 @@ def test_a_listing_that_no_hub_gives_is_refused(
     info = hub.info()
     assert isinstance(info, dict)
     hub.listing = info | listed
-    ended = _inspect(_revision(hub), tmp_path)
-    assert ended.message.code is FailureCode.SOURCE_UNREACHABLE
-    assert words in ended.message.message
+    message = _look(_revision(hub), tmp_path)
+    assert message.code is FailureCode.SOURCE_UNREACHABLE
+    assert words in message.message
 
 
 def test_sizes_that_no_status_could_hold_are_refused(hub: ScriptedHub, tmp_path: Path) -> None:
@@ -228,14 +249,14 @@ def test_sizes_that_no_status_could_hold_are_refused(hub: ScriptedHub, tmp_path:
     large = {"sha256": 64 * "a", "size": 2**50 - 1, "pointerSize": 134}
     shards = [{"rfilename": f"{n}.safetensors", "size": 1, "blobId": 40 * "a", "lfs": large} for n in range(8200)]
     hub.listing = {**info, "siblings": [*info["siblings"], *shards]}
-    ended = _inspect(_revision(hub), tmp_path)
-    assert ended.message.code is FailureCode.UNSUPPORTED_MODEL
-    assert "size" in ended.message.message
+    message = _look(_revision(hub), tmp_path)
+    assert message.code is FailureCode.UNSUPPORTED_MODEL
+    assert "size" in message.message
 
 
 def test_pickles_are_taken_where_that_is_allowed(hub: ScriptedHub, tmp_path: Path) -> None:
     hub.files = {"config.json": _CONFIG, "pytorch_model.bin": b"pickled"}
-    facts = _inspect(_revision(hub), tmp_path, allow_pickle=True).message.source
+    facts = _look(_revision(hub), tmp_path, allow_pickle=True).source
     assert facts is not None
     assert facts.weights is WeightFormat.PICKLE
     assert facts.digest == source_digest(hub.source_files(), allow_pickle=True)
@@ -383,32 +404,31 @@ def test_an_artifact_of_another_digest_is_refused(client: S3Client, store: _Stor
         (store.artifact(request=other, digest=other.digest), store.artifact(request=other))
     ):
         (tmp_path / str(number)).mkdir()
-        ended = _inspect(_put_manifest(client, store, manifest), tmp_path / str(number))
-        assert ended.exit_code == ExitCode.ARTIFACT_DAMAGED
-        assert ended.message.code is FailureCode.ARTIFACT_DAMAGED
+        message = _look(_put_manifest(client, store, manifest), tmp_path / str(number))
+        assert message.code is FailureCode.ARTIFACT_DAMAGED
 
 
 def test_an_artifact_that_is_not_there(store: _Store, tmp_path: Path) -> None:
-    ended = _inspect(CompiledArtifact(store=store.location, digest=store.digest), tmp_path)
-    assert ended.exit_code == ExitCode.ARTIFACT_MISSING
-    assert "spec.model.compiledArtifact" in ended.message.message
+    message = _look(CompiledArtifact(store=store.location, digest=store.digest), tmp_path)
+    assert message.code is FailureCode.ARTIFACT_MISSING
+    assert "spec.model.compiledArtifact" in message.message
 
 
 def test_an_artifact_without_its_source(client: S3Client, store: _Store, tmp_path: Path) -> None:
-    ended = _inspect(_put_manifest(client, store, store.artifact()), tmp_path)
-    assert ended.exit_code == ExitCode.SOURCE_MISSING
-    assert store.source_digest in ended.message.message
+    message = _look(_put_manifest(client, store, store.artifact()), tmp_path)
+    assert message.code is FailureCode.SOURCE_MISSING
+    assert store.source_digest in message.message
 
 
 def test_an_artifact_whose_request_is_too_long_to_be_told(client: S3Client, store: _Store, tmp_path: Path) -> None:
     store.request = store.request.model_copy(update={"flags": tuple(f"--flag={number}" for number in range(500))})
     store.put_source()
-    ended = _inspect(_put_manifest(client, store, store.artifact()), tmp_path)
-    assert ended.exit_code == ExitCode.ARTIFACT_INCOMPATIBLE
-    assert str(FACTS_LIMIT) in ended.message.message
+    message = _look(_put_manifest(client, store, store.artifact()), tmp_path)
+    assert message.code is FailureCode.ARTIFACT_INCOMPATIBLE
+    assert str(FACTS_LIMIT) in message.message
 
 
-@pytest.mark.parametrize("spec", [None, "{}", '{"target": {"kind": "Floppy"}}', '{"contractVersion": 2}'])
+@pytest.mark.parametrize("spec", [None, '{"target": {"kind": "Floppy"}}'])
 def test_a_document_that_cannot_be_read(tmp_path: Path, spec: str | None) -> None:
     environment = {**os.environ, "TERMINATION_MESSAGE_PATH": str(tmp_path / "message")}
     if spec is not None:
