@@ -13,7 +13,8 @@ from .artifact import look_up_artifact
 from .compile import cancel_superseded, compile_artifact
 from .identities import apply_identities
 from .inspect import delete_inspections
-from .plan import plan_model, record_revision
+from .plan import plan_model
+from .record import record_revision
 from .retire import delete_finished_jobs, retire
 from .serve import bring_up, claim_service, keep_serving, stop_when_suspended, switch
 from .source import check_records, recall_record, resolve_source
