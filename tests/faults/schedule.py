@@ -16,10 +16,11 @@ class Schedule:
     """Faults for one life. `budget` is how many there are at most, so that the system can come to rest.
 
     `rate` is how many of a write, an event or a request to S3 meet a fault. A start alone takes dozens of reads, which
-    are not to use up the budget: of those it is a part.
+    are not to use up the budget: of those it is a part. `life` makes of one seed another schedule for each life.
     """
 
     seed: int
+    life: str = ""
     rate: float = 0.3
     budget: int = 20
     told: Mapping[str, str] | None = None
@@ -36,7 +37,7 @@ class Schedule:
             if fault is not None:
                 self.log.append(f"{what} #{ordinal}: {fault}")
             return fault
-        chance = random.Random(f"{self.seed}/{what}/{ordinal}")
+        chance = random.Random(f"{self.seed}/{self.life}/{what}/{ordinal}")
         if self.budget <= 0 or not faults or chance.random() >= self.rate * _part(what):
             return None
         self.budget -= 1

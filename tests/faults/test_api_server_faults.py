@@ -17,7 +17,7 @@ async def test_any_life_under_faults_ends_as_an_undisturbed_one(bed: Bed) -> Non
     await all_succeed(
         (
             f"{name}, seed {seed}",
-            lambda name=name, seed=seed: lead(bed, name, Schedule(seed), undisturbed(bed, name)),
+            lambda name=name, seed=seed: lead(bed, name, Schedule(seed, name), undisturbed(bed, name)),
         )
         for seed in seeds(1)
         for name in LIVES

@@ -44,7 +44,7 @@ async def test_a_crash_amid_other_faults_leads_to_the_same_end(bed: Bed) -> None
         (
             f"{name}, seed {seed}, killed after write {after}",
             lambda after=after, seed=seed: lead(
-                bed, name, Schedule(seed), expected, crash=Crash(after, answered=seed % 2 == 0)
+                bed, name, Schedule(seed, f"{name}/{after}"), expected, crash=Crash(after, answered=seed % 2 == 0)
             ),
         )
         for seed in seeds(2)

@@ -20,7 +20,7 @@ async def test_a_life_with_a_faulty_store_ends_as_an_undisturbed_one(bed: Bed) -
         (
             f"{name}, seed {seed}",
             lambda name=name, seed=seed: lead(
-                bed, name, no_faults(), undisturbed(bed, name), store_schedule=Schedule(seed, rate=0.6)
+                bed, name, no_faults(), undisturbed(bed, name), store_schedule=Schedule(seed, name, rate=0.6)
             ),
         )
         for seed in seeds(1)
