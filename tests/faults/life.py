@@ -173,9 +173,7 @@ class Life:
         selected = (service or {}).get("spec", {}).get("selector", {}).get(names.REVISION_LABEL, "")
         deployment = await self.bed.api.find(DEPLOYMENTS.path(self.namespace, f"{write.name}-{selected}"))
         if ((deployment or {}).get("status") or {}).get("readyReplicas", 0) < 1:
-            self.violations.append(
-                f"Ready=True was written of {write.name}, and {selected or 'no revision'} serves not"
-            )
+            self.violations.append(f"Ready=True was written of {write.name} while nothing serves")
 
     async def outcome(self, expected: Outcome | None) -> Outcome:
         """Have the faults end and the system come to rest; returns what it came to, which must be what is expected."""
