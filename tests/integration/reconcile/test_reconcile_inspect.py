@@ -158,6 +158,8 @@ async def test_a_token_that_appears_is_found_by_itself(world: World) -> None:
 async def test_a_hub_that_asks_for_a_pause_gets_it(world: World) -> None:
     world.create_model(model=GATED)
     await world.settle()
+    # The pause counts from the answer, not from when somebody began to ask.
+    world.later(500)
     limited = TerminationMessage(code=FailureCode.SOURCE_RATE_LIMITED, message="429", retry_after_seconds=900)
     await answer(world, limited, exit_code=1)
     await world.settle()

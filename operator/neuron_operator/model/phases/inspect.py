@@ -1,5 +1,7 @@
 """Has a source looked at by a Job, where the operator has no right to, or no way."""
 
+from datetime import datetime
+
 from neuron_operator.api.conditions import Reason
 from neuron_operator.api.objects import is_deleting
 from neuron_operator.api.status import LastFailure, WaitingFor
@@ -121,7 +123,8 @@ async def _after_failure(scope: Scope, tools: Tools, spec: InspectSpec, job: Com
     )
     asked_for = _asked_pause(job)
     if asked_for is not None and isinstance(decision, RetryNow | RetryLater):
-        left = asked_for - (now - job.created_at).total_seconds()
+        asked_at = datetime.fromisoformat(failure.time) if failure.time else job.created_at
+        left = asked_for - (now - asked_at).total_seconds()
         decision = RetryLater(left) if left > 0 else RetryNow(job.failures_before)
     if isinstance(decision, RetryNow):
         return await _start(scope, tools, spec, attempt=job.attempt + 1, failures=decision.failures)
