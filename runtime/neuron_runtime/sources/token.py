@@ -21,7 +21,7 @@ def read_token(environment: Mapping[str, str], secret: SecretKey | None) -> str 
         with Path(path).open("rb") as file:
             content = file.read(_LONGEST + 1)
     except FileNotFoundError as error:
-        raise _missing(secret, "does not exist, or has no such key") from error
+        raise _missing(secret, "is not there") from error
     except OSError as error:
         raise _missing(secret, f"cannot be read ({error.strerror})") from error
     try:
@@ -36,9 +36,9 @@ def read_token(environment: Mapping[str, str], secret: SecretKey | None) -> str 
 
 
 def _missing(secret: SecretKey, finding: str) -> ContainerFailure:
+    # Short: a status tells it together with the remedy.
+    command = f"kubectl create secret generic {secret.secret} --from-file={secret.key}=<file with the token>"
     return ContainerFailure(
         FailureCode.SOURCE_TOKEN_MISSING,
-        f"key {secret.key} of Secret {secret.secret} {finding}; spec.model.huggingFace.tokenSecretRef names it: create "
-        f"it in the model's namespace, for example with kubectl create secret generic {secret.secret} "
-        f"--from-file={secret.key}=<file with the token>",
+        f"key {secret.key} of Secret {secret.secret} (spec.model.huggingFace.tokenSecretRef) {finding}: {command}",
     )
