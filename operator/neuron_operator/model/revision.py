@@ -7,6 +7,7 @@ Who may write ControllerRevisions of a namespace may write anything into them. S
 whose object that is or where it lies, and a store of another namespace makes it unreadable.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,6 +29,9 @@ COMPILED_ELSEWHERE = "CompiledArtifact"
 """Kind of a source that came with an artifact."""
 UPSTREAM_ANNOTATION = "neuron-operator.dev/upstream-commit"
 """On a ControllerRevision: another commit that its branch or tag names by now."""
+
+# Whoever may edit the object could write anything there, and it is told again.
+_COMMIT = re.compile(r"[0-9a-f]{1,64}")
 
 SHARED_DOMAIN = "shared"
 """Sharing domain of a store that all namespaces share."""
@@ -139,7 +143,8 @@ class Revision:
     @property
     def upstream_commit(self) -> str | None:
         """Another commit that its branch or tag names by now."""
-        return annotations_of(self.manifest).get(UPSTREAM_ANNOTATION) or None
+        found = annotations_of(self.manifest).get(UPSTREAM_ANNOTATION, "")
+        return found if _COMMIT.fullmatch(found) else None
 
 
 def parse_revision(manifest: Manifest) -> Revision:

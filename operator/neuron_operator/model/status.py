@@ -12,6 +12,7 @@ from neuron_operator.api.v1alpha1 import NeuronModel
 from .observe import Observed
 from .resources import names
 from .resources.service import endpoint
+from .revision import Revision
 from .scope import Scope
 from .serving_state import existing_replicas, ready_replicas, was_complete
 from .steps import Continue, Fail, Step, Wait
@@ -148,7 +149,8 @@ def _reached(scope: Scope) -> dict[ConditionType, tuple[Reason, str] | None]:
     compiled: tuple[Reason, str] | None = None
     if scope.revision is not None:
         record = scope.revision.record
-        source = (Reason.RESOLVED, _pinned(record.source.location, record.source.commit, record.source.digest))
+        pinned = _pinned(record.source.location, record.source.commit, record.source.digest)
+        source = (Reason.RESOLVED, pinned + _moved(scope.revision))
         planned = (Reason.PLANNED, record.plan.explanation or "")
     elif scope.source is not None:
         origin = scope.source.origin
@@ -181,6 +183,16 @@ def _named(model: NeuronModel) -> SourceStatus:
 
 def _pinned(location: str, commit: str, digest: str) -> str:
     return f"{location} is pinned to {f'commit {commit}' if commit else f'files of digest {digest}'}"
+
+
+def _moved(revision: Revision) -> str:
+    """That a branch has moved on, and how to follow it. Nothing is wrong with what serves."""
+    if revision.upstream_commit is None:
+        return ""
+    return (
+        f". {revision.record.source.requested_revision} names commit {revision.upstream_commit} by now; set "
+        "model.huggingFace.revision to it to follow"
+    )
 
 
 def _kstatus(model: NeuronModel, step: Step) -> list[Condition]:

@@ -330,6 +330,9 @@ async def test_a_branch_that_moves_is_shown_and_not_followed(world: World, store
     status = await world.settle()
     assert status["source"]["commit"] == before.record.source.commit
     assert status["source"]["upstreamCommit"] == moved
+    assert condition(status, "SourceResolved")["status"] == "True"
+    assert f"main names commit {moved} by now" in condition(status, "SourceResolved")["message"]
+    assert "set model.huggingFace.revision" in condition(status, "SourceResolved")["message"]
     assert (status["phase"], (await world.revision()).name) == ("Ready", before.name)
     assert annotations_of(await world.one(CONTROLLER_REVISION))[UPSTREAM_ANNOTATION] == moved
     world.restart(SETTINGS)
