@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from neuron_operator.model.revision import namespace_domain
+from neuron_operator.model.revision import SHARED_DOMAIN, namespace_domain
 from neuron_runtime.contract.artifact import ArtifactManifest
 from neuron_runtime.contract.digests import Digest
 from neuron_runtime.contract.request import CompileRequest, DType, Engine, Shapes, Target
@@ -19,9 +19,9 @@ BUCKET = "artifacts"
 
 
 class ArtifactStore:
-    """The part of the bucket that belongs to one namespace."""
+    """The part of the bucket that belongs to one namespace, or to a prefix that namespaces share."""
 
-    def __init__(self, s3: S3Client, namespace: str, source: Digest) -> None:
+    def __init__(self, s3: S3Client, namespace: str, source: Digest, *, shared_prefix: str | None = None) -> None:
         self._s3 = s3
         self.request = CompileRequest(
             engine=Engine.CPU,
@@ -34,6 +34,8 @@ class ArtifactStore:
             target=Target.CPU,
         )
         location = StoreLocation(bucket=BUCKET, domain=namespace_domain(namespace))
+        if shared_prefix is not None:
+            location = StoreLocation(bucket=BUCKET, prefix=shared_prefix, domain=SHARED_DOMAIN)
         self.key = location.artifact_prefix(self.request.digest) + MANIFEST
         self._source_key = location.source_prefix(source) + MANIFEST
 

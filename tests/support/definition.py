@@ -8,6 +8,7 @@ from pathlib import Path
 
 from neuron_operator.api.crd import PLAIN_FILE
 from support.kubectl import Kubectl
+from support.waiting import wait_for
 
 DEFINITION = "neuronmodels.neuron-operator.dev"
 MANIFEST = Path(__file__).parents[2] / PLAIN_FILE
@@ -20,10 +21,16 @@ def definition_installed(kubectl: Kubectl) -> Iterator[None]:
     present = kubectl.run("get", "crd", DEFINITION).returncode == 0
     if not present:
         kubectl("create", "-f", str(MANIFEST))
-    kubectl("wait", "--for=condition=Established", f"crd/{DEFINITION}", "--timeout=30s")
+    wait_for("the CRD is served", lambda: _is_established(kubectl) or None, seconds=60)
     yield
     if not present:
         remove_definition(kubectl)
+
+
+def _is_established(kubectl: Kubectl) -> bool:
+    # `kubectl wait` fails on a definition that has no conditions yet.
+    conditions = kubectl.json("get", "crd", DEFINITION).get("status", {}).get("conditions") or []
+    return any(found["type"] == "Established" and found["status"] == "True" for found in conditions)
 
 
 def remove_definition(kubectl: Kubectl) -> None:

@@ -132,6 +132,7 @@ def job(
     """A compile Job of the model as the API server gives it."""
     manifest = compile_job(of, revision(of), SETTINGS, attempt=attempt, failures=failures)
     manifest["metadata"] = {**manifest["metadata"], "uid": uid, "resourceVersion": "1"}
+    manifest["metadata"]["creationTimestamp"] = "2026-01-01T11:59:00Z"
     manifest["status"] = {"startTime": "2026-01-01T11:30:00Z", "conditions": conditions or []}
     return manifest
 

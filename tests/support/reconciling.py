@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -74,6 +75,7 @@ class World:
         self.gateway = gateway
         self.artifacts = CountingArtifacts(artifacts)
         self._hub, self._progress = hub, progress
+        self._namespaces = [namespace]
         self.restart(settings)
 
     def restart(self, settings: PlatformSettings) -> None:
@@ -91,6 +93,19 @@ class World:
             hub=self._hub,
             progress=self._progress,
         )
+
+    def beside(self, namespace: str) -> World:
+        """Another namespace, of the same operator. Its clock is this one's; it does not outlive a restart."""
+        self._namespaces.append(namespace)
+        beside = copy.copy(self)
+        beside.namespace = namespace
+        return beside
+
+    def rival(self, settings: PlatformSettings) -> World:
+        """Another operator in the same namespace, which knows nothing of this one."""
+        rival = copy.copy(self)
+        rival.restart(settings)
+        return rival
 
     def later(self, seconds: float) -> None:
         """Let the operator's clock go on."""
@@ -117,7 +132,8 @@ class World:
 
     async def _list(self, kind: Kind) -> list[Manifest]:
         selector = "" if kind == NEURON_MODEL else CHILD_SELECTOR
-        return await self.gateway.list(kind, namespace=self.namespace, label_selector=selector)
+        listed = [await self.gateway.list(kind, namespace=name, label_selector=selector) for name in self._namespaces]
+        return [manifest for manifests in listed for manifest in manifests]
 
     async def settle(self, name: str = "llama") -> Manifest:
         """Reconcile until nothing is written; returns the status."""

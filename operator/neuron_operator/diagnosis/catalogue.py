@@ -131,7 +131,8 @@ CATALOGUE: dict[str, Entry] = {
     FailureCode.INTERNAL.value: Entry("Report it with the log of the pod", RetryClass.BUG),
     TIMED_OUT: Entry("Raise compile.timeout, or give more CPU in compile.resources", RetryClass.SETTINGS),
     POD_NEVER_RAN: Entry(
-        "Mend what kept the pod from running: its image, quota, ServiceAccount, or room on the nodes", RetryClass.OWN
+        "Mend what kept the pod from running: its image, quota, ServiceAccount, or room on the nodes",
+        RetryClass.ACCESS,
     ),
     POD_LOST: Entry("Nothing: the compile is started again", RetryClass.TRANSIENT),
     UNKNOWN: Entry("Read the log of the pod", RetryClass.BUG),

@@ -1,5 +1,8 @@
 """Single flight: one compile for each artifact of a store, whoever wants it.
 
+A Job that has not got to run for some minutes does not hold the flight: another model may start one of its own. As soon
+as one of them runs, the others' are taken away; nothing is lost with them.
+
 The claims are read off the snapshot: every ControllerRevision with the artifact's label, whose model still wants that
 revision. So a restart, or another replica, sees the same claims.
 """
@@ -10,6 +13,7 @@ from datetime import datetime
 
 from pydantic import ValidationError
 
+from neuron_operator.api.conditions import Reason
 from neuron_operator.api.impact import revision_hash
 from neuron_operator.api.objects import (
     CONTROLLER_REVISION,
@@ -30,7 +34,7 @@ from neuron_operator.api.v1alpha1 import NeuronModel
 from neuron_operator.diagnosis.catalogue import RetryClass
 from neuron_operator.loop.snapshot import Snapshot
 
-from .jobs import CompileJob, JobState, observe_job
+from .jobs import CompileJob, JobState, observe_job, standstill
 from .policies import Claim, GiveUp
 from .resources import names
 from .resources.compile_job import settings_digest, settings_digest_of
@@ -39,13 +43,19 @@ from .retries import failure_of, next_attempt
 from .revision import SHARED_DOMAIN, Revision, RevisionRecord, fits, parent_name, parse_revision
 
 
-def live_job(revision: Revision, snapshot: Snapshot) -> Manifest | None:
+def live_job(revision: Revision, snapshot: Snapshot, now: datetime) -> Manifest | None:
     """The Job that now works on the revision's artifact, of whichever model.
 
     It counts even when its model's spec asks for something else by now.
     """
-    live = (job.manifest for job in _flight_jobs(revision, snapshot) if job.state is JobState.LIVE)
-    return next(live, None)
+    jobs = (job for job in _flight_jobs(revision, snapshot) if job.state is JobState.LIVE)
+    return next((job.manifest for job in jobs if standstill(job, now) is None), None)
+
+
+def running_job(revision: Revision, snapshot: Snapshot) -> Manifest | None:
+    """The Job of the revision's artifact, of whichever model, whose container has been started."""
+    jobs = (job for job in _flight_jobs(revision, snapshot) if job.state is JobState.LIVE)
+    return next((job.manifest for job in jobs if job.has_started and not is_deleting(job.manifest)), None)
 
 
 def outcomes(revision: Revision, snapshot: Snapshot) -> frozenset[str]:
@@ -57,15 +67,21 @@ def outcomes(revision: Revision, snapshot: Snapshot) -> frozenset[str]:
     return frozenset(uid_of(manifest) for manifest in (*deployments, *jobs) if manifest is not None)
 
 
-def failures_of_settings(revision: Revision, snapshot: Snapshot) -> dict[str, Claim]:
-    """Who gave up on the artifact for what others may allow more of, time or memory; by its settings."""
+def failures_of_settings(revision: Revision, snapshot: Snapshot, now: datetime) -> dict[str, Claim]:
+    """Who gave up on the artifact for what others may allow more of, time or memory; by its settings.
+
+    And whose pod no node takes: one of the same resources would be taken by none, either.
+    """
     found = {}
     for job in _flight_jobs(revision, snapshot):
-        settings = settings_digest_of(job.manifest)
-        diagnosis = job.diagnosis
-        if settings is not None and diagnosis is not None and diagnosis.retry is RetryClass.SETTINGS:
-            key = Key(job.manifest["metadata"]["namespace"], labels_of(job.manifest)[names.MODEL_LABEL])
+        settings, diagnosis, trouble = settings_digest_of(job.manifest), job.diagnosis, standstill(job, now)
+        if settings is None:
+            continue
+        key = Key(job.manifest["metadata"]["namespace"], labels_of(job.manifest)[names.MODEL_LABEL])
+        if diagnosis is not None and diagnosis.retry is RetryClass.SETTINGS:
             found[settings] = Claim(key, settings, gave_up=diagnosis)
+        elif trouble is not None and trouble.reason is Reason.UNSCHEDULABLE:
+            found[settings] = Claim(key, settings, standstill=trouble)
     return found
 
 
@@ -173,6 +189,10 @@ def _jobs(model: NeuronModel, revision: Revision, snapshot: Snapshot) -> list[Co
 def _claim(model: NeuronModel, jobs: list[CompileJob], now: datetime) -> Claim:
     settings = settings_digest(model)
     newest = jobs[-1] if jobs else None
+    trouble = standstill(newest, now) if newest is not None else None
+    if trouble is not None:
+        is_own = trouble.reason is not Reason.UNSCHEDULABLE
+        return Claim(model.key, settings, standstill=trouble, failed_for_own_reason=is_own)
     if newest is None or newest.state is JobState.LIVE or not isinstance(next_attempt(model, newest, now), GiveUp):
         return Claim(model.key, settings)
     failure = failure_of(newest)

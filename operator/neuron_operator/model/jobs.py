@@ -1,20 +1,23 @@
 """What a compile Job and its pod say: live, succeeded or failed, and with what failure. Pure."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
+from neuron_operator.api.conditions import Reason
 from neuron_operator.api.objects import Manifest, is_deleting, is_owned_by, labels_of, uid_of
 from neuron_operator.diagnosis.catalogue import POD_LOST, POD_NEVER_RAN, TIMED_OUT
 from neuron_operator.diagnosis.containers import Diagnosis, diagnose_termination
 
 from .resources import names
 from .resources.compile_job import attempt_of, failures_before
-from .serving_state import pod_waiting_trouble
+from .serving_state import Trouble, pod_waiting_trouble
 
 _DEADLINE = "DeadlineExceeded"
 _NEVER_STARTED = "ContainerStatusUnknown"
+# A node that is added for the pod, or a quota that is about to be raised, takes a few minutes.
+_HOPEFUL = timedelta(minutes=5)
 
 
 class JobState(Enum):
@@ -84,6 +87,26 @@ def observe_job(manifest: Manifest, pods: list[Manifest]) -> CompileJob:
     pod = max(own, key=lambda pod: pod["metadata"].get("creationTimestamp", ""), default=None)
     state, diagnosis = _judge(manifest, pod)
     return CompileJob(manifest, state, attempt_of(manifest), failures_before(manifest), diagnosis, pod)
+
+
+def standstill(job: CompileJob, now: datetime) -> Trouble | None:
+    """Why a live Job has not got to run for some minutes; None while there is hope, and once it has run."""
+    if job.state is not JobState.LIVE or is_deleting(job.manifest) or job.has_started:
+        return None
+    since = datetime.fromisoformat((job.pod or job.manifest)["metadata"]["creationTimestamp"])
+    if now - since < _HOPEFUL:
+        return None
+    return pod_waiting_trouble(job.pod) if job.pod is not None else without_pod(job.name)
+
+
+def without_pod(name: str) -> Trouble:
+    """The trouble of a Job for which no pod can be made."""
+    cause = f"Compile Job {name} gets no pod"
+    remedy = (
+        f"kubectl describe job {name} says why: a quota, an admission policy, or no ServiceAccount "
+        f"{names.COMPILE_SERVICE_ACCOUNT}"
+    )
+    return Trouble(Reason.JOB_PENDING, cause, True, remedy)
 
 
 def _judge(manifest: Manifest, pod: Manifest | None) -> tuple[JobState, Diagnosis | None]:

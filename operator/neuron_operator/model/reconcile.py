@@ -91,6 +91,7 @@ class Reconciler:
         try:
             phase, step, unreachable = await self._run(scope)
         except NamespaceEnding:
+            self._tools.memory(model).refused = True  # others are not to wait for its compile
             return Done()
         # The picture again, now with what was written: the status must not lag behind our own writes.
         scope.observed = observe(model, self._snapshot)

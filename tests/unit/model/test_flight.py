@@ -77,12 +77,12 @@ def test_all_who_want_the_artifact_claim_it() -> None:
     found = found_claims(FIRST, *BOTH)
     assert found.keys() == {"ml/first", "ml/second"}
     assert found == found_claims(SECOND, *BOTH)
-    assert live_job(revision(FIRST), snapshot(*BOTH)) is None
+    assert live_job(revision(FIRST), snapshot(*BOTH), NOW) is None
 
 
 def test_a_live_job_is_seen_by_all() -> None:
     live = stored(job(FIRST))
-    assert live_job(revision(SECOND), snapshot(*BOTH, live)) == live
+    assert live_job(revision(SECOND), snapshot(*BOTH, live), NOW) == live
 
 
 @pytest.mark.parametrize("code", [FailureCode.STORE_ACCESS_DENIED, FailureCode.SOURCE_CHANGED])
@@ -92,7 +92,7 @@ def test_a_failure_of_ones_own_is_known_to_all(code: FailureCode) -> None:
     first = found_claims(SECOND, *BOTH, failed, failed_pod)["ml/first"]
     assert first.gave_up is not None
     assert (first.gave_up.code, first.failed_for_own_reason) == (code.value, True)
-    assert live_job(revision(SECOND), snapshot(*BOTH, failed, failed_pod)) is None
+    assert live_job(revision(SECOND), snapshot(*BOTH, failed, failed_pod), NOW) is None
 
 
 @pytest.mark.parametrize("younger", [FIRST, SECOND], ids=["by age", "however they are recorded"])
@@ -122,10 +122,10 @@ def test_equal_age_is_decided_alike_by_all() -> None:
 def test_a_failure_of_the_settings_is_known_with_them() -> None:
     killed = own(FIRST, pod(phase="Failed", container=ended({"exitCode": 137, "reason": "OOMKilled"})))
     failed = stored(job(FIRST, conditions=[condition("Failed")]))
-    found = failures_of_settings(revision(SECOND), snapshot(*BOTH, failed, killed))
+    found = failures_of_settings(revision(SECOND), snapshot(*BOTH, failed, killed), NOW)
     assert {settings: claim.key for settings, claim in found.items()} == {settings_digest(FIRST): Key("ml", "first")}
     denied = own(FIRST, FAILED_POD)
-    assert failures_of_settings(revision(SECOND), snapshot(*BOTH, failed, denied)) == {}
+    assert failures_of_settings(revision(SECOND), snapshot(*BOTH, failed, denied), NOW) == {}
 
 
 def test_who_was_refused_has_failed_for_a_reason_of_its_own() -> None:
@@ -189,7 +189,7 @@ def test_who_has_no_claim(case: str) -> None:
 def test_a_live_job_counts_even_when_its_model_wants_something_else() -> None:
     live = stored(job(FIRST))
     objects = (*OUTSIDERS["a model that wants something else by now"], *BOTH[1::2], live)
-    assert live_job(revision(SECOND), snapshot(*objects)) == live
+    assert live_job(revision(SECOND), snapshot(*objects), NOW) == live
 
 
 STRAYS: dict[str, Manifest] = {
@@ -201,7 +201,7 @@ STRAYS: dict[str, Manifest] = {
 
 @pytest.mark.parametrize("case", STRAYS)
 def test_a_job_that_cannot_be_told_to_share_the_store_does_not_count(case: str) -> None:
-    assert live_job(revision(SECOND), snapshot(*BOTH, STRAYS[case])) is None
+    assert live_job(revision(SECOND), snapshot(*BOTH, STRAYS[case]), NOW) is None
 
 
 def elsewhere(of: NeuronModel, namespace: str, domain: str) -> tuple[Manifest, Manifest]:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from neuron_operator.api.conditions import Reason
 from neuron_operator.api.objects import Manifest
 from neuron_operator.diagnosis.catalogue import OUT_OF_MEMORY, POD_LOST, POD_NEVER_RAN, TIMED_OUT, UNKNOWN
-from neuron_operator.model.jobs import JobState, observe_job
+from neuron_operator.model.jobs import JobState, observe_job, standstill
 from neuron_operator.model.policies import GiveUp, RetryLater, RetryNow
 from neuron_operator.model.resources.compile_job import attempt_of, failures_before
 from neuron_operator.model.retries import failure_of, next_attempt
@@ -173,6 +174,59 @@ def test_a_ledger_that_somebody_edited_starts_anew(case: str) -> None:
     manifest = job(LLAMA, attempt=4, failures=2)
     manifest["metadata"] |= metadata
     assert (attempt_of(manifest), failures_before(manifest)) == (attempt, failures)
+
+
+UNSCHEDULABLE = [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/2 nodes fit"}]
+LONG_AGO = "2026-01-01T11:50:00Z"
+
+# A live Job's pods, and the reason for which it stands still. The Job itself is a minute old.
+STANDING: dict[str, tuple[list[Manifest], Reason | None]] = {
+    "just created": ([], None),
+    "no node for a moment": (
+        [pod(phase="Pending", created="2026-01-01T11:56:00Z", conditions=UNSCHEDULABLE)],
+        None,
+    ),
+    "no node for minutes": ([pod(phase="Pending", created=LONG_AGO, conditions=UNSCHEDULABLE)], Reason.UNSCHEDULABLE),
+    "no image for minutes": (
+        [pod(phase="Pending", created=LONG_AGO, container=waiting("ImagePullBackOff"))],
+        Reason.IMAGE_PULL_FAILED,
+    ),
+    "a large image is pulled": (
+        [pod(phase="Pending", created=LONG_AGO, container=waiting("ContainerCreating"))],
+        None,
+    ),
+    "running": ([pod(container=running(), created=LONG_AGO)], None),
+    "has run": ([pod(phase="Failed", created=LONG_AGO, container=ended(KILLED))], None),
+    "another pod after an eviction": (
+        [
+            pod(uid="a", phase="Failed", created=LONG_AGO, reason="Evicted"),
+            pod(uid="b", phase="Pending", created="2026-01-01T11:59:00Z", conditions=UNSCHEDULABLE),
+        ],
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STANDING)
+def test_a_job_stands_still_once_its_pod_could_not_run_for_minutes(case: str) -> None:
+    pods, expected = STANDING[case]
+    found = standstill(observe_job(job(LLAMA), pods), NOW)
+    assert (found.reason if found is not None else None) == expected
+
+
+def test_a_job_without_a_pod_for_minutes_stands_still() -> None:
+    observed = observe_job(job(LLAMA), [])
+    found = standstill(observed, NOW + timedelta(minutes=5))
+    assert found is not None
+    assert f"kubectl describe job {observed.name}" in found.remedy
+
+
+def test_a_job_that_ended_or_goes_away_does_not_stand_still() -> None:
+    late = NOW + timedelta(hours=9)
+    assert standstill(observe_job(job(LLAMA, conditions=FAILED), []), late) is None
+    leaving = job(LLAMA)
+    leaving["metadata"]["deletionTimestamp"] = "2026-01-01T12:00:00Z"
+    assert standstill(observe_job(leaving, []), late) is None
 
 
 def test_a_job_that_left_no_artifact_has_failed() -> None:

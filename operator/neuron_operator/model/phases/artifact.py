@@ -115,13 +115,13 @@ async def _find(tools: Tools, revision: Revision) -> ArtifactManifest | Wait | F
 
 
 def _may_have_changed(scope: Scope, tools: Tools, revision: Revision) -> bool:
-    if live_job(revision, tools.snapshot) is not None:
+    if live_job(revision, tools.snapshot, tools.clock()) is not None:
         return False
     miss = tools.memory(scope.model).miss
     if miss is not None and tools.clock() < miss.time + _MISS and miss.outcomes == outcomes(revision, tools.snapshot):
         return False
     own = scope.observed.jobs_of(revision)
-    if not own or own[-1].state is JobState.SUCCEEDED:
+    if not own or own[-1].state is not JobState.FAILED:
         return True
     # After a failure that ends this model's attempts the store is still asked: another model may have compiled since.
     return not isinstance(next_attempt(scope.model, own[-1], tools.clock()), RetryLater)

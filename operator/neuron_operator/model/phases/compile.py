@@ -3,15 +3,14 @@
 from datetime import datetime
 
 from neuron_operator.api.conditions import Reason
-from neuron_operator.api.objects import Key, is_deleting, labels_of
+from neuron_operator.api.objects import is_deleting
 from neuron_operator.api.status import CompileStatus, LastFailure, WaitingFor
 from neuron_operator.diagnosis.catalogue import TIMED_OUT
 from neuron_operator.diagnosis.containers import Diagnosis
-from neuron_operator.model.flight import claims, failures_of_settings, live_job
-from neuron_operator.model.jobs import CompileJob, JobState
+from neuron_operator.model.flight import claims, failures_of_settings, live_job, running_job
+from neuron_operator.model.jobs import CompileJob, JobState, without_pod
 from neuron_operator.model.policies import GiveUp, RetryLater, holder, progress_to_show
-from neuron_operator.model.resources import names
-from neuron_operator.model.resources.compile_job import compile_job, settings_digest
+from neuron_operator.model.resources.compile_job import compile_job, settings_digest, settings_digest_of
 from neuron_operator.model.retries import failure_of, next_attempt
 from neuron_operator.model.revision import Revision
 from neuron_operator.model.scope import Scope
@@ -20,9 +19,9 @@ from neuron_operator.model.starting import seconds_to_create, slow_to_create
 from neuron_operator.model.steps import Continue, Fail, Step, Wait, as_cause
 from neuron_operator.model.tools import Tools
 
+from .waiting import claim_of, wait_for_help, wait_for_holder
+
 _PROGRESS_SECONDS = 10.0
-# Who holds a shared compile may change without an event for the others (a suspension, another spec).
-_SHARED_SECONDS = 120.0
 # The Job controller makes a pod within seconds.
 _POD_SECONDS = 60.0
 _KEPT_FAILED_JOBS = 3
@@ -67,6 +66,10 @@ async def _follow(scope: Scope, tools: Tools, job: CompileJob) -> Step:
     """Wait for a Job that runs, and show how far it is."""
     if is_deleting(job.manifest):
         return Wait(Reason.JOB_PENDING, f"Compile Job {job.name} is being deleted")
+    if not job.has_started:
+        overtaken = await _give_way(scope, tools, job)
+        if overtaken is not None:
+            return overtaken
     if job.pod_ip is None and job.has_started:
         return Wait(Reason.JOB_RUNNING, f"Compile Job {job.name} has run; its result is awaited")
     if job.pod is None:
@@ -74,13 +77,10 @@ async def _follow(scope: Scope, tools: Tools, job: CompileJob) -> Step:
     if job.pod_ip is None:
         trouble = pod_waiting_trouble(job.pod)
         if trouble is not None:
-            message = f"{as_cause(trouble.message)} (compile Job {job.name}). {trouble.remedy}"
-            return Wait(trouble.reason, message, waiting_for=WaitingFor(reason=trouble.reason.value, message=message))
+            return wait_for_help(trouble.reason, trouble, f" (compile Job {job.name})")
         slow = slow_to_create([job.pod], tools.clock())
         if slow is not None:
-            return Wait(
-                Reason.JOB_PENDING, slow, waiting_for=WaitingFor(reason=Reason.JOB_PENDING.value, message=slow)
-            )
+            return Wait(Reason.JOB_PENDING, slow, waiting_for=WaitingFor(reason=Reason.JOB_PENDING.value, message=slow))
         left = seconds_to_create([job.pod], tools.clock())
         return Wait(Reason.JOB_PENDING, f"Compile Job {job.name} waits for its pod to run", after=left)
     memory = tools.memory(scope.model)
@@ -100,16 +100,26 @@ async def _follow(scope: Scope, tools: Tools, job: CompileJob) -> Step:
     return Wait(Reason.JOB_RUNNING, message, after=_PROGRESS_SECONDS)
 
 
+async def _give_way(scope: Scope, tools: Tools, job: CompileJob) -> Step | None:
+    """Take a Job away that has not begun, if another works on the artifact, or the spec gives it something else."""
+    revision = scope.revision
+    assert revision is not None  # noqa: S101 - record_revision went before
+    running = running_job(revision, tools.snapshot)
+    if running is not None:
+        await tools.children.delete(job.manifest)
+        return wait_for_holder(claim_of(running), scope.model.key)
+    if settings_digest_of(job.manifest) != settings_digest(scope.model):
+        await tools.children.delete(job.manifest)
+        return Wait(Reason.JOB_PENDING, f"Compile Job {job.name} makes room for one with what compile now says")
+    return None
+
+
 def _without_pod(job: CompileJob, now: datetime) -> Step:
     """No event tells that the Job controller is not allowed to make the pod."""
     remaining = _POD_SECONDS - (now - job.created_at).total_seconds()
     if remaining > 0:
         return Wait(Reason.JOB_PENDING, f"Compile Job {job.name} waits for its pod", after=remaining)
-    message = (
-        f"Compile Job {job.name} gets no pod. kubectl describe job {job.name} says why: a quota, an admission policy, "
-        f"or no ServiceAccount {names.COMPILE_SERVICE_ACCOUNT}"
-    )
-    return Wait(Reason.JOB_PENDING, message, waiting_for=WaitingFor(reason=Reason.JOB_PENDING.value, message=message))
+    return wait_for_help(Reason.JOB_PENDING, without_pod(job.name))
 
 
 async def _start(scope: Scope, tools: Tools, revision: Revision, newest: CompileJob | None) -> Step:
@@ -128,32 +138,20 @@ async def _start(scope: Scope, tools: Tools, revision: Revision, newest: Compile
                 attempt, failures = newest.attempt + 1, retry_now.failures
     # Between a look at the claims and the answer to the create, no other model may look: it would not see the Job.
     async with tools.flight_lock(revision.record.artifact_digest):
-        shared = live_job(revision, tools.snapshot)
+        shared = live_job(revision, tools.snapshot, tools.clock())
         if shared is not None:
-            return _wait_for(
-                Key(shared["metadata"]["namespace"], labels_of(shared)[names.MODEL_LABEL]), scope.model.key
-            )
+            return wait_for_holder(claim_of(shared), scope.model.key)
         found = claims(revision, tools.snapshot, tools.clock(), tools.is_refused)
-        failed = failures_of_settings(revision, tools.snapshot)
+        failed = failures_of_settings(revision, tools.snapshot, tools.clock())
         flight = holder(found, failed) or failed.get(settings_digest(scope.model))
         if flight is not None and flight.key != scope.model.key:
-            return _wait_for(flight.key, scope.model.key, gave_up=flight.gave_up)
+            return wait_for_holder(flight, scope.model.key)
         job = compile_job(scope.model, revision, tools.settings, attempt=attempt, failures=failures)
         created = await tools.children.create(job)
         tools.memory(scope.model).refused = False
     name = created["metadata"]["name"]
     scope.compile = CompileStatus(job=name, attempt=attempt, max_attempts=scope.model.spec.compile.retry.max_attempts)
     return Wait(Reason.JOB_PENDING, f"Compile Job {name} was created")
-
-
-def _wait_for(other: Key, own: Key, *, gave_up: Diagnosis | None = None) -> Step:
-    name = other.name if other.namespace == own.namespace else str(other)
-    if gave_up is not None:
-        cause = f"NeuronModel {name} compiles the same artifact and has failed ({gave_up.code}): {gave_up.message}"
-        remedy = f"{gave_up.remedy}. Deleting the Job of NeuronModel {name} tries again"
-        return Fail(Reason.COMPILE_FAILED, cause, remedy, after=_SHARED_SECONDS)
-    message = f"NeuronModel {name} compiles the same artifact; it will be shared"
-    return Wait(Reason.WAITING_FOR_SHARED_COMPILE, message, after=_SHARED_SECONDS)
 
 
 def _gave_up(diagnosis: Diagnosis, job: CompileJob, after: float | None) -> Fail:

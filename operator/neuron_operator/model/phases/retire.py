@@ -9,9 +9,12 @@ _KEPT_REVISIONS = 3
 
 
 async def delete_finished_jobs(scope: Scope, tools: Tools) -> Step:
-    """Delete ended compile Jobs. Only reached once the Deployment holds what was read from the artifact's manifest."""
+    """Delete compile Jobs that have ended, or have not begun on what is there by now.
+
+    Only reached once the Deployment holds what was read from the artifact's manifest.
+    """
     for job in scope.observed.jobs:
-        if job.state is not JobState.LIVE:
+        if job.state is not JobState.LIVE or not job.has_started:
             await tools.children.delete(job.manifest)
     return Continue()
 
