@@ -12,10 +12,10 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from neuron_operator.api.conditions import ConditionType, Reason
-from neuron_operator.api.objects import NEURON_MODEL, Key, Manifest, is_deleting
+from neuron_operator.api.objects import NEURON_MODEL, Key, Manifest, is_deleting, key_of, uid_of
 from neuron_operator.api.status import Phase as PhaseWord
 from neuron_operator.api.v1alpha1 import NeuronModel
-from neuron_operator.errors import NamespaceEnding, Rejected, Transient
+from neuron_operator.errors import Conflict, NamespaceEnding, Rejected, Transient
 from neuron_operator.loop.controller import Done, Outcome, Requeue
 from neuron_operator.loop.snapshot import Snapshot
 from neuron_operator.settings import PlatformSettings
@@ -162,7 +162,23 @@ class Reconciler:
             "metadata": {key: manifest["metadata"][key] for key in ("name", "namespace", "resourceVersion", "uid")},
             "status": status,
         }
-        self._snapshot.remember(await self._cluster.replace_status(body))
+        try:
+            self._snapshot.remember(await self._cluster.replace_status(body))
+        except Conflict:
+            await self._look_again(manifest)
+            raise
+
+    async def _look_again(self, manifest: Manifest) -> None:
+        """Read a model that is not what it was taken for: the event that tells so may have been lost.
+
+        Until the next relist the operator would make children for one that is gone.
+        """
+        key = key_of(manifest)
+        live = await self._cluster.get(NEURON_MODEL, key)
+        if live is None:
+            self._snapshot.forget(NEURON_MODEL, key, uid_of(manifest))
+        else:
+            self._snapshot.remember(live)
 
 
 def _ready(status: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from neuron_operator.api.objects import JOB, Manifest
-from neuron_operator.errors import Transient
+from neuron_operator.errors import Conflict, Transient
 from support.artifact_store import ArtifactStore
 from support.reconciling import World, condition
 
@@ -55,3 +55,16 @@ async def test_a_status_that_is_refused_is_written_without_its_details(world: Wo
     world.counting.before_status = None
     await world.reconcile()
     assert (await world.status())["artifact"]["sizeBytes"] == 7
+
+
+async def test_a_model_whose_deletion_no_event_told_of_is_learned_to_be_gone_when_its_status_is_written(
+    world: World,
+) -> None:
+    world.create_model()
+    await world.look()
+    world.kubectl("delete", "nm", "llama", "-n", world.namespace, "--wait")
+    with pytest.raises(Conflict):
+        await world.reconcile_now("llama")
+    world.counting.writes.clear()
+    await world.reconcile_now("llama")
+    assert world.writes == []
