@@ -50,6 +50,8 @@ class Bed:
     folder: Path
     compiles: dict[str, Compile] = field(default_factory=dict)
     """What becomes of Jobs, by namespace, where it is not success."""
+    commits: set[asyncio.Future[None]] = field(default_factory=set)
+    """Uploads that are under way."""
 
     async def new_namespace(self) -> str:
         name = f"life-{secrets.token_hex(4)}"
@@ -65,7 +67,11 @@ class Bed:
         (container,) = job["spec"]["template"]["spec"]["containers"]
         variables = {item["name"]: item.get("value", "") for item in container["env"]}
         spec = CompileSpec.model_validate_json(variables[COMPILE_SPEC_VARIABLE])
-        await asyncio.to_thread(self._commit, spec)
+        commit = asyncio.ensure_future(asyncio.to_thread(self._commit, spec))
+        self.commits.add(commit)
+        commit.add_done_callback(self.commits.discard)
+        # A thread goes on when who waits for it is cancelled.
+        await asyncio.shield(commit)
         return ContainerEnd()
 
     def _commit(self, spec: CompileSpec) -> None:
@@ -110,6 +116,9 @@ async def test_bed(cluster: Cluster, zygote: Path, folder: Path) -> AsyncIterato
             cluster.kubeconfig, job_ends=bed.job_ends, deployment_pods=True, garbage=(NEURON_MODELS, *BUILT_IN)
         ):
             yield bed
+        if bed.commits:
+            # A client that is closed under an upload would leave its connection open.
+            await asyncio.wait(bed.commits)
     s3.close()
 
 

@@ -127,12 +127,13 @@ class InstalledOperator:
             found[event["verb"], resource] += 1
         return found
 
-    def refusals(self) -> list[str]:
-        """Requests of the operator that its roles did not allow."""
+    def refusals(self, namespace: str | None = None) -> list[str]:
+        """Requests of the operator that its roles did not allow; elsewhere a namespace that ends refuses some, too."""
         return [
             f"{event['verb']} {event['requestURI']}"
             for event in self._audit(writes_only=False)
             if event["responseStatus"]["code"] == 403
+            and namespace in (None, (event.get("objectRef") or {}).get("namespace"))
         ]
 
     def seconds_to_condition(self, namespace: str, name: str, kind: str) -> float:

@@ -92,3 +92,5 @@ def ensure_bucket(endpoint: str, name: str) -> None:
         return
     except (BotoCoreError, ClientError) as error:
         raise ClusterError(f"bucket {name} at {endpoint}: {error}") from error
+    finally:
+        s3.close()
