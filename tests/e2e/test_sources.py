@@ -72,7 +72,7 @@ def test_a_gated_repository_is_read_with_its_token_by_jobs_alone(
     }
     (server,) = operator.kubectl.json("get", "pod", "-n", namespace)["items"]
     assert not [volume for volume in server["spec"]["volumes"] if "secret" in volume]
-    assert operator.refusals(namespace) == []
+    assert operator.refusals() == []
     created = operator.writes(namespace)["create", "jobs"]
 
     # What was compiled here is served elsewhere as it is: no hub, no compile.
