@@ -29,8 +29,8 @@ def _column(figures: Figures) -> dict[str, str]:
         "API server and etcd": f"{_server(figures):.0f}",
         "writes per model, compiled": f"{sum(figures.writes_on_miss.values()):.2f}",
         "writes per model, artifact known": f"{sum(figures.writes_on_hit.values()):.2f}",
-        "reaction p50, ms": f"{1000 * reaction.get('p50', 0):.0f}",
-        "reaction p99, ms": f"{1000 * reaction.get('p99', 0):.0f}",
+        "reaction p50, ms": _milliseconds(reaction.get("p50")),
+        "reaction p99, ms": _milliseconds(reaction.get("p99")),
         "resident at start, MiB": f"{figures.resident_at_start / _MIB:.1f}",
         "resident per model, KiB": f"{figures.resident_per_model / 1024:.1f}",
         "restart until quiet, s": f"{figures.restart_seconds:.2f}",
@@ -40,3 +40,8 @@ def _column(figures: Figures) -> dict[str, str]:
 
 def _server(figures: Figures) -> float:
     return sum(figures.processor_milliseconds.get(name, 0.0) for name in ("kube-apiserver", "etcd"))
+
+
+def _milliseconds(seconds: float | None) -> str:
+    """A dash where nothing was measured: real controllers have no delays that could be set."""
+    return "-" if seconds is None else f"{1000 * seconds:.0f}"
